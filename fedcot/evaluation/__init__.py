@@ -1,0 +1,1 @@
+"""Greedy evaluation with standard errors and a paired test."""

@@ -1,0 +1,80 @@
+"""Means with standard errors, and a paired test."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean, its standard error and the number of observations."""
+
+    mean: float
+    stderr: float
+    n: int
+
+
+def proportion(hits: int, n: int) -> Estimate:
+    """Return a share with its binomial standard error, ``sqrt(p (1 - p) / n)``.
+
+    Raises
+    ------
+    ValueError
+        If there are no observations, or more hits than observations.
+    """
+    if not 0 <= hits <= n or n < 1:
+        raise ValueError(f"`hits` must be in [0, n] and n >= 1, found {hits} of {n}.")
+    share = hits / n
+    return Estimate(share, math.sqrt(share * (1 - share) / n), n)
+
+
+def mean_and_stderr(values: Sequence[float]) -> Estimate:
+    """Return the mean and ``s / sqrt(n)``, s with n - 1; not a number for n = 1.
+
+    Raises
+    ------
+    ValueError
+        If there are no values.
+    """
+    if not values:
+        raise ValueError("`values` must not be empty.")
+    array = np.asarray(values, dtype=np.float64)
+    spread = float(array.std(ddof=1) / math.sqrt(len(array))) if len(array) > 1 else math.nan
+    return Estimate(float(array.mean()), spread, len(array))
+
+
+def paired_p_value(first: Sequence[bool], second: Sequence[bool]) -> float:
+    """Return the one-sided exact p-value that `first` is right more often.
+
+    McNemar's exact test: under the null, of the items on which the two differ, half
+    favour either side.
+
+    Parameters
+    ----------
+    first, second : sequence of bool
+        Whether each of the same items was answered rightly.
+
+    Returns
+    -------
+    float
+        In (0, 1]; 1 if the two never differ.
+
+    Raises
+    ------
+    ValueError
+        If the two are not over the same number of items.
+    """
+    if len(first) != len(second):
+        raise ValueError(
+            f"both must be over the same items, found {len(first)} and {len(second)}."
+        )
+    pairs = list(zip(first, second, strict=True))
+    wins = sum(a and not b for a, b in pairs)
+    losses = sum(b and not a for a, b in pairs)
+    if wins + losses == 0:
+        return 1.0
+    test = stats.binomtest(wins, wins + losses, 0.5, alternative="greater")
+    return float(test.pvalue)

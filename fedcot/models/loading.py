@@ -1,0 +1,54 @@
+"""Load a causal model and its tokenizer, once per process."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from fedcot.errors import ConfigError
+from fedcot.models.sources import Role, model_folder
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model in evaluation mode, its tokenizer and where it came from."""
+
+    source: str
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+
+
+@lru_cache(maxsize=2)
+def load_model(source: str, role: Role) -> LoadedModel:
+    """Return a causal model in fp32 with a padding token; cached per process.
+
+    Raises
+    ------
+    ConfigError
+        If the model cannot be found, is not causal, or its tokenizer has no padding
+        and no end token.
+    """
+    folder = model_folder(source, role)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    if tokenizer.pad_token_id is None:
+        if tokenizer.eos_token_id is None:
+            raise ConfigError(
+                f"`{role}` must have a tokenizer with a padding or an end token, "
+                f"found neither: {source!r}; add one to its tokenizer_config.json."
+            )
+        tokenizer.pad_token = tokenizer.eos_token
+    try:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    except ValueError as error:
+        raise ConfigError(
+            f"`{role}` must be a causal language model, found another kind: "
+            f"{source!r}; choose one that AutoModelForCausalLM loads."
+        ) from error
+    model.requires_grad_(False)
+    return LoadedModel(source, model.eval(), tokenizer)

@@ -1,0 +1,372 @@
+"""Train the built-in teacher, student base and public language model from a seed."""
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
+
+from fedcot.data.prompts import (
+    explain_prompt,
+    parse_completion,
+    predict_prompt,
+)
+from fedcot.models.architectures import (
+    public_lm_config,
+    student_config,
+    teacher_config,
+)
+from fedcot.models.generation import generate_greedy
+from fedcot.models.pretraining_data import (
+    Pair,
+    SeenProblems,
+    adaptation_pair,
+    perturb_uniformly,
+    question_pairs,
+    student_pairs,
+    teacher_pairs,
+)
+from fedcot.models.public_lm import build_public_lm_tokenizer
+from fedcot.models.sequences import token_ids, training_batch
+from fedcot.models.tokenizer import build_tokenizer
+from fedcot.seeding import derive_seed, numpy_generator
+from fedcot.student.loss import example_losses
+from fedcot.world.families import CLIENT_NAMES, FAMILIES, GENERAL_NAMES
+from fedcot.world.problem import Problem
+from fedcot.world.splits import DEEP_DEPTHS, TRAINED_DEPTHS, draw_problems
+from fedcot.world.verifier import verify
+
+RECORD_NAME = "training-record.json"
+TRAINING_NAME = "training.json"
+ADAPTATION_KEEP = (0.7, 0.98)
+Report = Callable[[str, int, int, float], None]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How one model is trained.
+
+    Attributes
+    ----------
+    steps : int
+        Optimizer steps.
+    batch_size : int
+        Pairs in a step.
+    learning_rate : float
+        Peak; 5 % linear warm-up, then half a cosine down to 2 % of the peak.
+    """
+
+    steps: int
+    batch_size: int = 64
+    learning_rate: float = 2e-3
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of a step (0-based)."""
+        warm_up = max(1, self.steps // 20)
+        if step < warm_up:
+            return self.learning_rate * (step + 1) / warm_up
+        share = (step - warm_up) / max(1, self.steps - warm_up)
+        return self.learning_rate * (0.51 + 0.49 * math.cos(math.pi * share))
+
+
+@dataclass(frozen=True)
+class PretrainingPlan:
+    """Steps of every model and the sizes of the test sets."""
+
+    teacher: Schedule = field(default_factory=lambda: Schedule(steps=2000))
+    student: Schedule = field(default_factory=lambda: Schedule(steps=2000))
+    public_lm: Schedule = field(default_factory=lambda: Schedule(steps=800))
+    num_adaptations: int = 6000
+    test_per_family: int = 150
+
+
+def train_model(
+    config: LlamaConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Iterator[Pair],
+    schedule: Schedule,
+    *,
+    seed: int,
+    report: Callable[[int, int, float], None] | None = None,
+) -> tuple[LlamaForCausalLM, list[tuple[int, float]]]:
+    """Train a Llama-type model on pairs of prompt and target.
+
+    Returns
+    -------
+    model, curve
+        The model in fp32, in evaluation mode; (step, mean loss in nats) every 50 steps.
+    """
+    torch.manual_seed(seed)  # Initial weights: transformers draws from the global one.
+    model = LlamaForCausalLM(config)
+    decayed = [p for p in model.parameters() if p.ndim == 2 and p.shape[0] != config.vocab_size]
+    others = [p for p in model.parameters() if not any(p is d for d in decayed)]
+    optimizer = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}],
+        betas=(0.9, 0.98),
+    )
+    curve: list[tuple[int, float]] = []
+    recent: list[float] = []
+    end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
+    model.train()
+    for step in range(schedule.steps):
+        sequences = [
+            (token_ids(tokenizer, prompt), [*token_ids(tokenizer, target), end])
+            for prompt, target in islice(pairs, schedule.batch_size)
+        ]
+        batch = training_batch(sequences, pad)
+        for group in optimizer.param_groups:
+            group["lr"] = schedule.rate(step)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = model(
+                input_ids=batch.input_ids, attention_mask=batch.attention_mask
+            ).logits
+        loss = example_losses(logits, batch.labels).mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        recent.append(loss.item())
+        if (step + 1) % 50 == 0 or step + 1 == schedule.steps:
+            curve.append((step + 1, round(sum(recent) / len(recent), 4)))
+            recent.clear()
+            if report is not None:
+                report(step + 1, schedule.steps, curve[-1][1])
+    return model.eval(), curve
+
+
+def exact_match(
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    problems: list[Problem],
+    *,
+    explain: bool,
+) -> dict[str, float]:
+    """Return exact match of the answer for each family and over all (key ``mean``).
+
+    With `explain`, ``valid`` is the share of rationales whose every step is true and
+    that lead to the stated answer.
+    """
+    prompt = explain_prompt if explain else predict_prompt
+    texts = generate_greedy(
+        model,
+        tokenizer,
+        [prompt(problem.question) for problem in problems],
+        batch_size=150,
+        max_new_tokens=80 if explain else 8,
+    )
+    hits: dict[str, list[bool]] = {}
+    valid = 0
+    for problem, text in zip(problems, texts, strict=True):
+        if explain:
+            rationale = parse_completion(text)
+            answer = rationale.answer if rationale else None
+            if rationale and verify(rationale.text, rationale.answer).valid:
+                valid += 1
+        else:
+            answer = text.strip()
+        hits.setdefault(problem.family, []).append(answer == problem.answer)
+    scores = {family: sum(found) / len(found) for family, found in hits.items()}
+    scores["mean"] = sum(map(sum, hits.values())) / len(problems)
+    if explain:
+        scores["valid"] = valid / len(problems)
+    return {name: round(score, 4) for name, score in scores.items()}
+
+
+def _save(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path
+) -> LlamaForCausalLM:
+    """Save in bfloat16 and return what a user will load: the rounded weights."""
+    rounded = model.to(torch.bfloat16)
+    rounded.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return rounded.float()
+
+
+def make_adaptations(
+    teacher: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    count: int,
+    *,
+    seed: int,
+) -> list[Pair]:
+    """Let the teacher answer perturbed public questions of the general families."""
+    rng = numpy_generator(seed, "pretraining", "adaptations")
+    problems = draw_problems(
+        "pretraining", GENERAL_NAMES, count, seed=seed, purpose="adaptations"
+    )
+    perturbed = [
+        perturb_uniformly(problem.question, rng, rng.uniform(*ADAPTATION_KEEP))
+        for problem in problems
+    ]
+    texts = generate_greedy(
+        teacher,
+        tokenizer,
+        [explain_prompt(question) for question in perturbed],
+        batch_size=128,
+        max_new_tokens=80,
+    )
+    return [
+        adaptation_pair(problem, question, rationale)
+        for problem, question, text in zip(problems, perturbed, texts, strict=True)
+        if (rationale := parse_completion(text)) is not None
+    ]
+
+
+def score_pair(
+    teacher: LlamaForCausalLM,
+    student: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    test_per_family: int,
+    *,
+    seed: int,
+) -> dict[str, dict[str, float]]:
+    """Return exact match on test problems of trained depths and of deeper ones."""
+
+    def test(families: tuple[str, ...], depths: tuple[int, ...]) -> list[Problem]:
+        count = test_per_family * len(families)
+        return draw_problems("test", families, count, seed=seed, depths=depths)
+
+    every, general = tuple(FAMILIES), GENERAL_NAMES
+    return {
+        "teacher": exact_match(
+            teacher, tokenizer, test(every, TRAINED_DEPTHS), explain=True
+        ),
+        "teacher_deep": exact_match(
+            teacher, tokenizer, test(every, DEEP_DEPTHS), explain=True
+        ),
+        "student_general": exact_match(
+            student, tokenizer, test(general, TRAINED_DEPTHS), explain=True
+        ),
+        "student_general_predict": exact_match(
+            student, tokenizer, test(general, TRAINED_DEPTHS), explain=False
+        ),
+        "student_client": exact_match(
+            student, tokenizer, test(CLIENT_NAMES, TRAINED_DEPTHS), explain=True
+        ),
+        "student_client_predict": exact_match(
+            student, tokenizer, test(CLIENT_NAMES, TRAINED_DEPTHS), explain=False
+        ),
+    }
+
+
+class _Workshop:
+    """Trains one model after the other into a folder; keeps those that are done."""
+
+    def __init__(self, output: Path, seed: int, report: Report | None) -> None:
+        self.output = output
+        self.seed = seed
+        self.report = report
+        self.records: dict[str, Any] = {}
+
+    def build(
+        self,
+        name: str,
+        config: LlamaConfig,
+        tokenizer: PreTrainedTokenizerFast,
+        pairs: Callable[[np.random.Generator, SeenProblems], Iterator[Pair]],
+        schedule: Schedule,
+    ) -> LlamaForCausalLM:
+        folder = self.output / name
+        done = folder / TRAINING_NAME
+        identity = {"seed": self.seed, **asdict(schedule)}
+        if done.is_file():
+            self.records[name] = json.loads(done.read_text())
+            if self.records[name]["settings"] == identity:
+                kept: LlamaForCausalLM = LlamaForCausalLM.from_pretrained(
+                    folder, dtype=torch.float32
+                )
+                return kept.eval()
+        seen = SeenProblems()
+        started = time.perf_counter()
+        model, curve = train_model(
+            config,
+            tokenizer,
+            pairs(numpy_generator(self.seed, "pretraining", name), seen),
+            schedule,
+            seed=derive_seed(self.seed, "weights", name),
+            report=partial(self.report, name) if self.report else None,
+        )
+        rounded = _save(model, tokenizer, folder)
+        self.records[name] = {
+            "settings": identity,
+            "parameters": model.num_parameters(),
+            "problems_drawn": seen.drawn,
+            "distinct_problems": len(seen.hashes),
+            "seconds": round(time.perf_counter() - started, 1),
+            "loss_curve": curve,
+        }
+        done.write_text(json.dumps(self.records[name], indent=1) + "\n")
+        return rounded
+
+
+def pretrain(
+    output: Path,
+    *,
+    seed: int = 0,
+    plan: PretrainingPlan | None = None,
+    report: Report | None = None,
+) -> dict[str, Any]:
+    """Train the three models and write them with their training record.
+
+    Parameters
+    ----------
+    output : Path
+        Folder that gets ``teacher/``, ``student/``, ``public_lm/`` and the record. A
+        model that stands there already, trained from the same seed and schedule, is
+        kept, so that a stopped call goes on where it stopped.
+    seed : int
+        Fixes initial weights and data; bit-equal only on the same machine and versions.
+    report : callable, optional
+        Called with (model, step, steps, loss in nats).
+
+    Returns
+    -------
+    dict
+        The training record: settings, data counts, loss curves and scores.
+    """
+    plan = plan or PretrainingPlan()
+    tokenizer = build_tokenizer()
+    workshop = _Workshop(output, seed, report)
+    teacher = workshop.build(
+        "teacher",
+        teacher_config(len(tokenizer)),
+        tokenizer,
+        teacher_pairs,
+        plan.teacher,
+    )
+    adaptations = make_adaptations(teacher, tokenizer, plan.num_adaptations, seed=seed)
+    student = workshop.build(
+        "student",
+        student_config(len(tokenizer)),
+        tokenizer,
+        partial(student_pairs, adaptations=adaptations),
+        plan.student,
+    )
+    words = build_public_lm_tokenizer()
+    workshop.build(
+        "public_lm", public_lm_config(len(words)), words, question_pairs, plan.public_lm
+    )
+    record = {
+        "seed": seed,
+        "torch": torch.__version__,
+        "num_adaptations": len(adaptations),
+        "scores": score_pair(
+            teacher, student, tokenizer, plan.test_per_family, seed=seed
+        ),
+        "models": workshop.records,
+    }
+    (output / RECORD_NAME).write_text(json.dumps(record, indent=1) + "\n")
+    return record

@@ -1,0 +1,113 @@
+"""Find a model: the built-in ones, a local folder or a Hugging Face id."""
+
+import hashlib
+import importlib.util
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from fedcot.errors import ConfigError
+
+Role = Literal["teacher", "student", "public-lm"]
+
+BUILTIN = "builtin"
+_HASHED = ("config.json", "tokenizer.json", "tokenizer_config.json")
+
+
+def builtin_folder() -> Path:
+    """Return the folder of the built-in weights.
+
+    Raises
+    ------
+    ConfigError
+        If the data package `fedcot_weights` is not installed.
+    """
+    specification = importlib.util.find_spec("fedcot_weights")
+    if specification is None or specification.origin is None:
+        raise ConfigError(
+            "the built-in models must come from the package `fedcot_weights`, found "
+            "none on the import path; install fedcot with `pip install .`."
+        )
+    return Path(specification.origin).parent
+
+
+def model_folder(source: str, role: Role) -> Path:
+    """Return the local folder of a model.
+
+    Parameters
+    ----------
+    source : str
+        ``builtin``, a local folder, or a Hugging Face id (``owner/name``), which is
+        looked up in the local cache and then downloaded.
+    role : str
+        Which built-in model is meant; also names the setting in errors.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such folder, or it holds no model.
+    """
+    if source == BUILTIN:
+        folder = builtin_folder() / role.replace("-", "_")
+    elif _is_hub_id(source):
+        folder = _snapshot(source, role)
+    else:
+        folder = Path(source).expanduser()
+    if not (folder / "config.json").is_file():
+        raise ConfigError(
+            f"`{role}` must be `builtin`, a folder with a config.json or a Hugging "
+            f"Face id, found no such model folder: {source!r}; check the path, or "
+            f"pass `-c {role}=builtin`."
+        )
+    return folder
+
+
+def _is_hub_id(source: str) -> bool:
+    parts = source.split("/")
+    plain = all(part and not part.startswith(".") for part in parts)
+    return len(parts) == 2 and plain and not Path(source).exists()
+
+
+def _snapshot(source: str, role: Role) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(
+            snapshot_download(
+                source, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt"]
+            )
+        )
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        raise ConfigError(
+            f"`{role}` must be a model that can be found, found no such model folder "
+            f"and no such Hugging Face model: {source!r} ({type(error).__name__}); "
+            "check the name, or download the model and pass its folder."
+        ) from error
+
+
+@cache
+def _file_hash(path: Path, _modified: int) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def artefact_hash(source: str, role: Role) -> str:
+    """Return the SHA-256 over configuration, tokenizer and weights of a model.
+
+    Raises
+    ------
+    ConfigError
+        As `model_folder`.
+    """
+    folder = model_folder(source, role)
+    names = [name for name in _HASHED if (folder / name).is_file()]
+    names += sorted(path.name for path in folder.glob("*.safetensors"))
+    digest = hashlib.sha256()
+    for name in names:
+        path = folder / name
+        digest.update(f"{name} {_file_hash(path, path.stat().st_mtime_ns)}\n".encode())
+    return digest.hexdigest()

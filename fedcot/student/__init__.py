@@ -1,0 +1,1 @@
+"""The student: LoRA adapters on a frozen base, trained on labels and rationales."""

@@ -1,0 +1,173 @@
+"""Training examples from records and rationales: pairing and filters."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from fedcot.data.prompts import (
+    adapt_prompt,
+    completion,
+    explain_prompt,
+    parse_completion,
+    predict_prompt,
+)
+from fedcot.data.schema import Rationale, Record
+from fedcot.errors import ConfigError
+from fedcot.models.generation import generate_greedy
+from fedcot.student.base import Base
+from fedcot.world.verifier import verify
+
+PAIRINGS = ("perturbed", "original", "adapted")
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A prompt and what the student should write after it."""
+
+    prompt: str
+    target: str
+    task: Literal["predict", "explain"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A record with the rationale that came back for it.
+
+    Attributes
+    ----------
+    question : str
+        What the teacher saw: the perturbed question, or the original one.
+    rationale : Rationale or None
+        None when the teacher's text could not be parsed.
+    """
+
+    record: Record
+    question: str
+    rationale: Rationale | None
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """Examples and what was left out, by reason."""
+
+    examples: tuple[Example, ...]
+    counts: dict[str, int]
+
+
+def label_examples(records: Sequence[Record]) -> tuple[Example, ...]:
+    """Return a `predict` example for each record."""
+    return tuple(
+        Example(predict_prompt(record.question), record.answer, "predict")
+        for record in records
+    )
+
+
+def pair_examples(
+    pairs: Sequence[Pair],
+    *,
+    pairing: str,
+    base: Base,
+    label_filter: bool = False,
+    max_new_tokens: int = 80,
+) -> Pairing:
+    """Make `explain` examples of rationales, and count what is filtered.
+
+    Parameters
+    ----------
+    pairs : sequence of Pair
+    pairing : str
+        ``perturbed``: the perturbed question with its own rationale, which fit each
+        other. ``original``: the original question with that rationale, as FATE-LLM
+        does. ``adapted``: the original question with the rationale that the frozen
+        base carries over to it.
+    base : Base
+        Frozen, so that a rationale depends on its own record only; used by ``adapted``.
+    label_filter : bool
+        Keep a rationale only if it reaches the private label. It looks at private
+        data, so ``perturbed`` refuses it: there the examples have to stay
+        post-processing of the release.
+
+    Returns
+    -------
+    Pairing
+        `counts` has ``pairs``, ``unparsable``, ``invalid_step``, ``label_mismatch``
+        and ``kept``.
+
+    Raises
+    ------
+    ConfigError
+        If the pairing is unknown, or a label filter is asked for with ``perturbed``.
+    """
+    if pairing not in PAIRINGS:
+        raise ConfigError(
+            f"`pairing` must be one of {', '.join(PAIRINGS)}, found {pairing!r}."
+        )
+    if label_filter and pairing == "perturbed":
+        raise ConfigError(
+            "`label-filter` must be false with `pairing=perturbed`, found true; a "
+            "perturbed question's answer is not the label: use `pairing=original` or "
+            "`pairing=adapted`."
+        )
+    counts = dict.fromkeys(
+        ("pairs", "unparsable", "invalid_step", "label_mismatch", "kept"), 0
+    )
+    counts["pairs"] = len(pairs)
+    if pairing == "adapted":
+        pairs = _adapt(pairs, base, max_new_tokens)
+    examples: list[Example] = []
+    for pair in pairs:
+        reason = _reason_to_drop(pair, label_filter)
+        counts[reason or "kept"] += 1
+        if reason is None and pair.rationale is not None:
+            question = pair.record.question
+            if pairing == "perturbed":
+                question = pair.question
+            examples.append(
+                Example(
+                    explain_prompt(question), completion(pair.rationale), "explain"
+                )
+            )
+    return Pairing(tuple(examples), counts)
+
+
+def _reason_to_drop(pair: Pair, label_filter: bool) -> str | None:
+    rationale = pair.rationale
+    if rationale is None:
+        return "unparsable"
+    if not verify(rationale.text, rationale.answer).valid:
+        return "invalid_step"
+    if label_filter and rationale.answer != pair.record.answer:
+        return "label_mismatch"
+    return None
+
+
+def _adapt(pairs: Sequence[Pair], base: Base, max_new_tokens: int) -> list[Pair]:
+    """Replace each rationale by the frozen base's one for the original question."""
+    usable = [index for index, pair in enumerate(pairs) if pair.rationale is not None]
+    prompts = [
+        adapt_prompt(pairs[i].question, rationale, pairs[i].record.question)
+        for i in usable
+        if (rationale := pairs[i].rationale) is not None
+    ]
+    texts = generate_greedy(
+        base.model, base.tokenizer, prompts, batch_size=64, max_new_tokens=max_new_tokens
+    )
+    adapted = list(pairs)
+    for index, text in zip(usable, texts, strict=True):
+        pair = pairs[index]
+        adapted[index] = Pair(pair.record, pair.question, parse_completion(text))
+    return adapted
+
+
+def self_rationales(
+    base: Base, records: Sequence[Record], *, max_new_tokens: int = 80
+) -> list[Rationale | None]:
+    """Return the frozen base's own rationale of each record (a control arm)."""
+    texts = generate_greedy(
+        base.model,
+        base.tokenizer,
+        [explain_prompt(record.question) for record in records],
+        batch_size=64,
+        max_new_tokens=max_new_tokens,
+    )
+    return [parse_completion(text) for text in texts]

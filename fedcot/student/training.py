@@ -1,0 +1,193 @@
+"""Train an adapter on labels and rationales (Distilling Step-by-Step, FedCoT)."""
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from torch import Tensor
+
+from fedcot.models.sequences import token_ids, training_batch
+from fedcot.seeding import derive_seed
+from fedcot.student.base import (
+    Adapter,
+    Base,
+    TrainingSettings,
+    adapted,
+    adapter_state,
+)
+from fedcot.student.examples import Example
+from fedcot.student.loss import example_losses, multi_task_loss
+
+Sequences = list[tuple[list[int], list[int]]]
+
+
+@dataclass(frozen=True)
+class TrainingOutcome:
+    """What training gave.
+
+    Attributes
+    ----------
+    adapter : dict of str to Tensor
+        PEFT state dict, fp32.
+    label_loss, rationale_loss : list of float
+        Mean of each epoch, in nats; empty where the task had no example.
+    num_examples : int
+        Examples of both tasks, each counted once.
+    seconds : float
+    """
+
+    adapter: dict[str, Tensor]
+    label_loss: list[float]
+    rationale_loss: list[float]
+    num_examples: int
+    seconds: float
+
+
+class _Task:
+    """Endless seeded batches of one task's examples; every pass is a permutation."""
+
+    def __init__(
+        self, base: Base, examples: Sequence[Example], size: int, *, seed: int
+    ) -> None:
+        end = base.tokenizer.eos_token_id
+        self.sequences: Sequences = [
+            (
+                token_ids(base.tokenizer, example.prompt),
+                [*token_ids(base.tokenizer, " " + example.target), end],
+            )
+            for example in examples
+        ]
+        self.size = min(size, len(examples))
+        self.steps_per_epoch = math.ceil(len(examples) / size)
+        self._pad = base.tokenizer.pad_token_id
+        self._generator = torch.Generator().manual_seed(seed)
+        self._order = self._indices()
+
+    def _indices(self) -> Iterator[int]:
+        while True:
+            order = torch.randperm(len(self.sequences), generator=self._generator)
+            yield from order.tolist()
+
+    def loss(self, model: PeftModel) -> Tensor:
+        """Return the mean of the next batch's per-example losses."""
+        rows = [self.sequences[next(self._order)] for _ in range(self.size)]
+        batch = training_batch(rows, self._pad)
+        with torch.autocast(model.device.type, torch.bfloat16):
+            logits = model(
+                input_ids=batch.input_ids.to(model.device),
+                attention_mask=batch.attention_mask.to(model.device),
+            ).logits
+        return example_losses(logits, batch.labels.to(model.device)).mean()
+
+
+def _learning_rate(step: int, steps: int, peak: float) -> float:
+    warm_up = max(1, steps // 20)
+    if step < warm_up:
+        return peak * (step + 1) / warm_up
+    share = (step - warm_up) / max(1, steps - warm_up)
+    return peak * (0.55 + 0.45 * math.cos(math.pi * share))
+
+
+def train_adapter(
+    base: Base,
+    examples: Sequence[Example],
+    settings: TrainingSettings,
+    *,
+    seed: int,
+    adapter: Adapter | None = None,
+) -> TrainingOutcome:
+    """Train an adapter; the base stays as it is.
+
+    An epoch is one pass over the task with more examples; the other task's examples
+    are repeated, so that each step sees both.
+
+    Parameters
+    ----------
+    examples : sequence of Example
+        Of either task or both.
+    seed : int
+        Of a new adapter, of the order of the examples and of dropout.
+    adapter : mapping of str to Tensor, optional
+        To go on from.
+
+    Raises
+    ------
+    ValueError
+        If there are no examples: nothing could be learnt.
+    """
+    if not examples:
+        raise ValueError(
+            "`examples` must not be empty; every rationale was filtered out, or there "
+            "are no records."
+        )
+    tasks = {
+        name: _Task(base, chosen, settings.batch_size, seed=derive_seed(seed, name))
+        for name in ("predict", "explain")
+        if (chosen := [example for example in examples if example.task == name])
+    }
+    steps_per_epoch = max(task.steps_per_epoch for task in tasks.values())
+    steps = steps_per_epoch * settings.local_epochs
+    history: dict[str, list[float]] = {"predict": [], "explain": []}
+    started = time.perf_counter()
+    with adapted(base, settings, seed=seed, adapter=adapter) as model:
+        trainable = [p for p in model.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(trainable, weight_decay=0.0)
+        model.train()
+        for step in range(steps):
+            for group in optimizer.param_groups:
+                group["lr"] = _learning_rate(step, steps, settings.learning_rate)
+            losses = {name: task.loss(model) for name, task in tasks.items()}
+            _total(losses, settings.rationale_weight).backward()
+            torch.nn.utils.clip_grad_norm_(trainable, 1.0)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            for name, loss in losses.items():
+                history[name].append(loss.item())
+        state = adapter_state(model)
+    return TrainingOutcome(
+        adapter=state,
+        label_loss=_epoch_means(history["predict"], steps_per_epoch),
+        rationale_loss=_epoch_means(history["explain"], steps_per_epoch),
+        num_examples=len(examples),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _total(losses: Mapping[str, Tensor], rationale_weight: float) -> Tensor:
+    nothing = torch.zeros(())
+    if "explain" not in losses:
+        return losses["predict"]
+    return multi_task_loss(
+        losses.get("predict", nothing),
+        losses["explain"],
+        rationale_weight=rationale_weight if "predict" in losses else 1.0,
+    )
+
+
+def _epoch_means(losses: list[float], steps_per_epoch: int) -> list[float]:
+    return [
+        sum(losses[start : start + steps_per_epoch]) / steps_per_epoch
+        for start in range(0, len(losses), steps_per_epoch)
+    ]
+
+
+def save_adapter(
+    base: Base, adapter: Adapter, settings: TrainingSettings, folder: Path
+) -> None:
+    """Write an adapter in PEFT's format (`PeftModel.from_pretrained` loads it)."""
+    with adapted(base, settings, seed=0, adapter=adapter) as model:
+        for configuration in model.peft_config.values():
+            # The name of the source, never the path it has on this machine.
+            configuration.base_model_name_or_path = base.source
+        # Left to itself, PEFT asks the Hub whether the vocabulary was changed.
+        model.save_pretrained(folder, save_embedding_layers=False)
+
+
+def load_adapter(folder: Path) -> dict[str, Tensor]:
+    """Return the state dict of an adapter that was saved in PEFT's format."""
+    return load_file(folder / "adapter_model.safetensors")

@@ -1,0 +1,1 @@
+"""Teachers: what answers a prompt with a rationale."""

@@ -1,0 +1,90 @@
+"""Pairings put the right question to the right rationale, and count what they drop."""
+
+import pytest
+
+from fedcot.data.prompts import explain_prompt
+from fedcot.data.schema import Rationale, Record
+from fedcot.errors import ConfigError
+from fedcot.student.examples import (
+    Pair,
+    label_examples,
+    pair_examples,
+    self_rationales,
+)
+from tests.tiny import tiny_base
+
+RECORD = Record("Tom has 12 marbles. Loses 5. How many now?", "7", "marbles")
+SEEN = "tom has 12 marbles loses 6 how many now"
+PAIRS = [
+    Pair(RECORD, SEEN, Rationale("12 - 6 = 6", "6")),  # True, another answer.
+    Pair(RECORD, SEEN, Rationale("12 - 5 = 7", "7")),  # True, the label.
+    Pair(RECORD, SEEN, Rationale("12 - 6 = 7", "7")),  # False step.
+    Pair(RECORD, SEEN, None),  # Could not be parsed.
+]
+BASE = tiny_base()
+
+
+def test_perturbed_pairs_the_perturbed_question_with_its_own_rationale() -> None:
+    found = pair_examples(PAIRS, pairing="perturbed", base=BASE)
+    assert found.counts == {
+        "pairs": 4,
+        "unparsable": 1,
+        "invalid_step": 1,
+        "label_mismatch": 0,
+        "kept": 2,
+    }
+    assert [example.prompt for example in found.examples] == [explain_prompt(SEEN)] * 2
+    assert found.examples[0].target == "12 - 6 = 6 answer: 6"
+
+
+def test_original_pairs_the_original_question_and_may_filter_by_label() -> None:
+    found = pair_examples(PAIRS, pairing="original", base=BASE)
+    assert {example.prompt for example in found.examples} == {
+        explain_prompt(RECORD.question)
+    }
+    assert found.counts["kept"] == 2
+    filtered = pair_examples(PAIRS, pairing="original", base=BASE, label_filter=True)
+    assert filtered.counts["label_mismatch"] == filtered.counts["kept"] == 1
+    assert filtered.examples[0].target == "12 - 5 = 7 answer: 7"
+
+
+def test_adapted_uses_what_the_frozen_base_writes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    prompts: list[str] = []
+
+    def scripted(_model, _tokenizer, given, **_kwargs):
+        prompts.extend(given)
+        return ["12 - 5 = 7 answer: 7", "no answer here", "12 - 5 = 7 answer: 7"]
+
+    monkeypatch.setattr("fedcot.student.examples.generate_greedy", scripted)
+    found = pair_examples(PAIRS, pairing="adapted", base=BASE, label_filter=True)
+    assert prompts[0] == (
+        f"adapt: {SEEN} rationale: 12 - 6 = 6 answer: 6 question: "
+        "tom has 12 marbles loses 5 how many now rationale:"
+    )
+    assert found.counts["unparsable"] == 2
+    assert found.counts["kept"] == len(found.examples) == 2
+    assert found.examples[0].prompt == explain_prompt(RECORD.question)
+
+
+def test_the_label_filter_is_refused_where_it_would_break_the_guarantee() -> None:
+    with pytest.raises(ConfigError, match="label-filter"):
+        pair_examples(PAIRS, pairing="perturbed", base=BASE, label_filter=True)
+
+
+def test_an_unknown_pairing_is_refused() -> None:
+    with pytest.raises(ConfigError, match="pairing"):
+        pair_examples(PAIRS, pairing="best", base=BASE)
+
+
+def test_label_examples_ask_the_original_question() -> None:
+    (example,) = label_examples([RECORD])
+    assert example.prompt == (
+        "predict: tom has 12 marbles loses 5 how many now answer:"
+    )
+    assert (example.target, example.task) == ("7", "predict")
+
+
+def test_self_rationales_come_one_for_each_record() -> None:
+    assert len(self_rationales(BASE, [RECORD] * 3, max_new_tokens=4)) == 3
