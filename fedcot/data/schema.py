@@ -14,7 +14,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Rationale:
-    """A rationale that could be parsed: its steps as text, and the answer it ends in."""
+    """A rationale that could be parsed: its steps as text, and its answer."""
 
     text: str
     answer: str

@@ -40,9 +40,7 @@ class Score:
     correct: tuple[bool, ...]
 
 
-def _score(
-    records: Sequence[Record], rationales: Sequence[Rationale | None]
-) -> Score:
+def _score(records: Sequence[Record], rationales: Sequence[Rationale | None]) -> Score:
     correct = tuple(
         rationale is not None and rationale.answer == record.answer
         for record, rationale in zip(records, rationales, strict=True)

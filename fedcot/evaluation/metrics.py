@@ -42,7 +42,9 @@ def mean_and_stderr(values: Sequence[float]) -> Estimate:
     if not values:
         raise ValueError("`values` must not be empty.")
     array = np.asarray(values, dtype=np.float64)
-    spread = float(array.std(ddof=1) / math.sqrt(len(array))) if len(array) > 1 else math.nan
+    spread = (
+        float(array.std(ddof=1) / math.sqrt(len(array))) if len(array) > 1 else math.nan
+    )
     return Estimate(float(array.mean()), spread, len(array))
 
 

@@ -1,8 +1,10 @@
 """Greedy generation in length-bucketed batches."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
+from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from fedcot.models.sequences import token_ids
@@ -11,7 +13,7 @@ Progress = Callable[[int, int], None]
 
 
 def generate_greedy(
-    model: PreTrainedModel,
+    model: PreTrainedModel | PeftModel,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[str],
     *,
@@ -37,6 +39,7 @@ def generate_greedy(
     order = sorted(range(len(prompts)), key=lambda index: len(encoded[index]))
     completions = [""] * len(prompts)
     pad = tokenizer.pad_token_id
+    generate: Any = model.generate
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
         length = max(len(encoded[row]) for row in rows)
@@ -48,7 +51,7 @@ def generate_greedy(
             )
             attention_mask[position, length - len(encoded[row]) :] = 1
         with torch.inference_mode():
-            output = model.generate(
+            output = generate(
                 input_ids=input_ids.to(model.device),
                 attention_mask=attention_mask.to(model.device),
                 max_new_tokens=max_new_tokens,

@@ -14,6 +14,10 @@ from transformers import (
 from fedcot.errors import ConfigError
 from fedcot.models.sources import Role, model_folder
 
+# On a CPU, the backward pass of torch's fused attention takes twice the time of plain
+# attention for the lengths used here (`make bench` measures it).
+CPU_ATTENTION = "eager"
+
 
 @dataclass(frozen=True)
 class LoadedModel:
@@ -44,7 +48,9 @@ def load_model(source: str, role: Role) -> LoadedModel:
             )
         tokenizer.pad_token = tokenizer.eos_token
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, attn_implementation=CPU_ATTENTION
+        )
     except ValueError as error:
         raise ConfigError(
             f"`{role}` must be a causal language model, found another kind: "

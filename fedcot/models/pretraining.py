@@ -22,7 +22,6 @@ from transformers import (
 from fedcot.data.prompts import (
     explain_prompt,
     parse_completion,
-    predict_prompt,
 )
 from fedcot.models.architectures import (
     public_lm_config,
@@ -30,6 +29,7 @@ from fedcot.models.architectures import (
     teacher_config,
 )
 from fedcot.models.generation import generate_greedy
+from fedcot.models.loading import CPU_ATTENTION
 from fedcot.models.pretraining_data import (
     Pair,
     SeenProblems,
@@ -39,18 +39,18 @@ from fedcot.models.pretraining_data import (
     student_pairs,
     teacher_pairs,
 )
+from fedcot.models.pretraining_scores import score_pair
 from fedcot.models.public_lm import build_public_lm_tokenizer
-from fedcot.models.sequences import token_ids, training_batch
+from fedcot.models.sequences import Batch, token_ids, training_batch
 from fedcot.models.tokenizer import build_tokenizer
 from fedcot.seeding import derive_seed, numpy_generator
 from fedcot.student.loss import example_losses
-from fedcot.world.families import CLIENT_NAMES, FAMILIES, GENERAL_NAMES
-from fedcot.world.problem import Problem
-from fedcot.world.splits import DEEP_DEPTHS, TRAINED_DEPTHS, draw_problems
-from fedcot.world.verifier import verify
+from fedcot.world.families import GENERAL_NAMES
+from fedcot.world.splits import draw_problems
 
 RECORD_NAME = "training-record.json"
 TRAINING_NAME = "training.json"
+POOLED_BATCHES = 16
 ADAPTATION_KEEP = (0.7, 0.98)
 Report = Callable[[str, int, int, float], None]
 
@@ -84,11 +84,22 @@ class Schedule:
 
 @dataclass(frozen=True)
 class PretrainingPlan:
-    """Steps of every model and the sizes of the test sets."""
+    """Steps of every model and the sizes of the test sets.
 
-    teacher: Schedule = field(default_factory=lambda: Schedule(steps=2000))
-    student: Schedule = field(default_factory=lambda: Schedule(steps=2000))
-    public_lm: Schedule = field(default_factory=lambda: Schedule(steps=800))
+    Attributes
+    ----------
+    plain_steps : int
+        The student's steps before the adaptation task joins in.
+    num_adaptations : int
+        Perturbed public questions for that task.
+    """
+
+    teacher: Schedule = field(default_factory=lambda: Schedule(steps=3000))
+    student: Schedule = field(
+        default_factory=lambda: Schedule(steps=5000, learning_rate=3e-3)
+    )
+    plain_steps: int = 3000
+    public_lm: Schedule = field(default_factory=lambda: Schedule(steps=1500))
     num_adaptations: int = 6000
     test_per_family: int = 150
 
@@ -110,23 +121,14 @@ def train_model(
         The model in fp32, in evaluation mode; (step, mean loss in nats) every 50 steps.
     """
     torch.manual_seed(seed)  # Initial weights: transformers draws from the global one.
-    model = LlamaForCausalLM(config)
-    decayed = [p for p in model.parameters() if p.ndim == 2 and p.shape[0] != config.vocab_size]
-    others = [p for p in model.parameters() if not any(p is d for d in decayed)]
-    optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}],
-        betas=(0.9, 0.98),
-    )
+    model = LlamaForCausalLM._from_config(config, attn_implementation=CPU_ATTENTION)
+    optimizer = _optimizer(model)
+    batches = _batches(pairs, tokenizer, schedule.batch_size, seed=seed)
     curve: list[tuple[int, float]] = []
     recent: list[float] = []
-    end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
     model.train()
     for step in range(schedule.steps):
-        sequences = [
-            (token_ids(tokenizer, prompt), [*token_ids(tokenizer, target), end])
-            for prompt, target in islice(pairs, schedule.batch_size)
-        ]
-        batch = training_batch(sequences, pad)
+        batch = next(batches)
         for group in optimizer.param_groups:
             group["lr"] = schedule.rate(step)
         with torch.autocast("cpu", torch.bfloat16):
@@ -147,52 +149,56 @@ def train_model(
     return model.eval(), curve
 
 
-def exact_match(
-    model: LlamaForCausalLM,
-    tokenizer: PreTrainedTokenizerBase,
-    problems: list[Problem],
-    *,
-    explain: bool,
-) -> dict[str, float]:
-    """Return exact match of the answer for each family and over all (key ``mean``).
+def _optimizer(model: LlamaForCausalLM) -> torch.optim.Optimizer:
+    """Return AdamW that decays the linear layers, not the embedding and the norms.
 
-    With `explain`, ``valid`` is the share of rationales whose every step is true and
-    that lead to the stated answer.
+    A decayed embedding would shrink words that are rare in pretraining.
     """
-    prompt = explain_prompt if explain else predict_prompt
-    texts = generate_greedy(
-        model,
-        tokenizer,
-        [prompt(problem.question) for problem in problems],
-        batch_size=150,
-        max_new_tokens=80 if explain else 8,
+    embedding = model.get_input_embeddings().weight
+    matrices: list[torch.Tensor] = []
+    others: list[torch.Tensor] = []
+    for parameter in model.parameters():
+        plain = parameter.ndim < 2 or parameter is embedding
+        (others if plain else matrices).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {"params": matrices, "weight_decay": 0.05},
+            {"params": others, "weight_decay": 0.0},
+        ],
+        betas=(0.9, 0.98),
     )
-    hits: dict[str, list[bool]] = {}
-    valid = 0
-    for problem, text in zip(problems, texts, strict=True):
-        if explain:
-            rationale = parse_completion(text)
-            answer = rationale.answer if rationale else None
-            if rationale and verify(rationale.text, rationale.answer).valid:
-                valid += 1
-        else:
-            answer = text.strip()
-        hits.setdefault(problem.family, []).append(answer == problem.answer)
-    scores = {family: sum(found) / len(found) for family, found in hits.items()}
-    scores["mean"] = sum(map(sum, hits.values())) / len(problems)
-    if explain:
-        scores["valid"] = valid / len(problems)
-    return {name: round(score, 4) for name, score in scores.items()}
+
+
+def _batches(
+    pairs: Iterator[Pair],
+    tokenizer: PreTrainedTokenizerBase,
+    batch_size: int,
+    *,
+    seed: int,
+) -> Iterator[Batch]:
+    """Yield batches of sequences of like length, in random order."""
+    end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        pool = [
+            (token_ids(tokenizer, prompt), [*token_ids(tokenizer, target), end])
+            for prompt, target in islice(pairs, POOLED_BATCHES * batch_size)
+        ]
+        pool.sort(key=lambda sequence: len(sequence[0]) + len(sequence[1]))
+        for index in torch.randperm(POOLED_BATCHES, generator=generator).tolist():
+            rows = pool[index * batch_size : (index + 1) * batch_size]
+            yield training_batch(rows, pad)
 
 
 def _save(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path
 ) -> LlamaForCausalLM:
     """Save in bfloat16 and return what a user will load: the rounded weights."""
-    rounded = model.to(torch.bfloat16)
+    rounded = model.bfloat16()
     rounded.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    return rounded.float()
+    restored: LlamaForCausalLM = rounded.float()
+    return restored
 
 
 def make_adaptations(
@@ -225,43 +231,6 @@ def make_adaptations(
     ]
 
 
-def score_pair(
-    teacher: LlamaForCausalLM,
-    student: LlamaForCausalLM,
-    tokenizer: PreTrainedTokenizerBase,
-    test_per_family: int,
-    *,
-    seed: int,
-) -> dict[str, dict[str, float]]:
-    """Return exact match on test problems of trained depths and of deeper ones."""
-
-    def test(families: tuple[str, ...], depths: tuple[int, ...]) -> list[Problem]:
-        count = test_per_family * len(families)
-        return draw_problems("test", families, count, seed=seed, depths=depths)
-
-    every, general = tuple(FAMILIES), GENERAL_NAMES
-    return {
-        "teacher": exact_match(
-            teacher, tokenizer, test(every, TRAINED_DEPTHS), explain=True
-        ),
-        "teacher_deep": exact_match(
-            teacher, tokenizer, test(every, DEEP_DEPTHS), explain=True
-        ),
-        "student_general": exact_match(
-            student, tokenizer, test(general, TRAINED_DEPTHS), explain=True
-        ),
-        "student_general_predict": exact_match(
-            student, tokenizer, test(general, TRAINED_DEPTHS), explain=False
-        ),
-        "student_client": exact_match(
-            student, tokenizer, test(CLIENT_NAMES, TRAINED_DEPTHS), explain=True
-        ),
-        "student_client_predict": exact_match(
-            student, tokenizer, test(CLIENT_NAMES, TRAINED_DEPTHS), explain=False
-        ),
-    }
-
-
 class _Workshop:
     """Trains one model after the other into a folder; keeps those that are done."""
 
@@ -288,7 +257,8 @@ class _Workshop:
                 kept: LlamaForCausalLM = LlamaForCausalLM.from_pretrained(
                     folder, dtype=torch.float32
                 )
-                return kept.eval()
+                kept.eval()
+                return kept
         seen = SeenProblems()
         started = time.perf_counter()
         model, curve = train_model(
@@ -347,12 +317,17 @@ def pretrain(
         teacher_pairs,
         plan.teacher,
     )
-    adaptations = make_adaptations(teacher, tokenizer, plan.num_adaptations, seed=seed)
     student = workshop.build(
         "student",
         student_config(len(tokenizer)),
         tokenizer,
-        partial(student_pairs, adaptations=adaptations),
+        partial(
+            student_pairs,
+            num_plain=plan.plain_steps * plan.student.batch_size,
+            adaptations=lambda: make_adaptations(
+                teacher, tokenizer, plan.num_adaptations, seed=seed
+            ),
+        ),
         plan.student,
     )
     words = build_public_lm_tokenizer()
@@ -362,7 +337,7 @@ def pretrain(
     record = {
         "seed": seed,
         "torch": torch.__version__,
-        "num_adaptations": len(adaptations),
+        "num_adaptations": plan.num_adaptations,
         "scores": score_pair(
             teacher, student, tokenizer, plan.test_per_family, seed=seed
         ),

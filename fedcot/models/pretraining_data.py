@@ -1,7 +1,8 @@
 """Endless public training data of the built-in models, from a generator passed in."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 
 import numpy as np
 
@@ -22,8 +23,8 @@ from fedcot.world.vocabulary import PUBLIC_LENGTH, question_words
 # large model reads past a wrong word; a small one has to be shown that it can.
 NOISY_SHARE = 0.4
 LARGEST_NOISE = 0.2
-PREDICT_SHARE = 0.15
-ADAPT_SHARE = 0.25
+PREDICT_SHARE = 0.1
+ADAPT_SHARE = 0.3
 
 Pair = tuple[str, str]
 
@@ -101,22 +102,30 @@ def teacher_pairs(rng: np.random.Generator, seen: SeenProblems) -> Iterator[Pair
 
 
 def student_pairs(
-    rng: np.random.Generator, seen: SeenProblems, adaptations: Sequence[Pair]
+    rng: np.random.Generator,
+    seen: SeenProblems,
+    *,
+    num_plain: int,
+    adaptations: Callable[[], Sequence[Pair]],
 ) -> Iterator[Pair]:
-    """Yield `predict`, `explain` and `adapt` pairs of the general families.
+    """Yield `predict`, `explain` and later `adapt` pairs of the general families.
 
     Parameters
     ----------
-    adaptations : sequence of pairs
-        Public `adapt` pairs to draw from; see `adaptation_pair`.
+    num_plain : int
+        Pairs before the first `adapt` pair: reasoning is learnt first.
+    adaptations : callable
+        Returns the public `adapt` pairs to draw from; called when they are needed.
     """
-    while True:
+    for number in count():
+        if number == num_plain:
+            adapted = adaptations()
         task = rng.random()
-        if adaptations and task < ADAPT_SHARE:
-            yield adaptations[int(rng.integers(len(adaptations)))]
+        if number >= num_plain and task < ADAPT_SHARE:
+            yield adapted[int(rng.integers(len(adapted)))]
             continue
         problem = _draw(GENERAL_NAMES, rng, seen)
-        if task < ADAPT_SHARE + PREDICT_SHARE:
+        if task >= 1 - PREDICT_SHARE:
             yield predict_prompt(problem.question), problem.answer
         else:
             yield explain_prompt(problem.question), _explained(problem)

@@ -19,9 +19,8 @@ _START = "\N{LOWER ONE EIGHTH BLOCK}"
 def _tokens() -> list[str]:
     words = [word for word in question_words() if not word.isdigit()]
     words += [word for word in cause_words() if word not in words]
-    symbols = [*SYMBOLS.values(), "=", ","]
     digits = [str(digit) for digit in range(10)]
-    starts = [_START + text for text in (*MARKERS, *words, *symbols, *digits)]
+    starts = [_START + text for text in (*MARKERS, *words, *SYMBOLS, *digits)]
     return [PAD, END, UNKNOWN, *starts, *digits]
 
 
@@ -37,9 +36,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
             ),
         ]
     )
-    tokenizer.decoder = decoders.Metaspace(
-        replacement=_START, prepend_scheme="always"
-    )
+    tokenizer.decoder = decoders.Metaspace(replacement=_START, prepend_scheme="always")
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=PAD,

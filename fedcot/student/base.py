@@ -83,13 +83,14 @@ def adapted(
         model = get_peft_model(base.model, settings.lora())
     try:
         if adapter is not None:
-            found = set_peft_model_state_dict(model, dict(adapter))
-            if found.unexpected_keys:
+            differing = adapter.keys() ^ get_peft_model_state_dict(model).keys()
+            if differing:
                 raise ValueError(
                     "the adapter must fit the base and the LoRA settings, found "
-                    f"unexpected {found.unexpected_keys[0]!r}; use the settings that "
-                    "it was trained with."
+                    f"{min(differing)!r} in one only; use the settings that it was "
+                    "trained with."
                 )
+            set_peft_model_state_dict(model, dict(adapter))
         yield model
     finally:
         model.unload()

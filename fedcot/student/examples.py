@@ -123,9 +123,7 @@ def pair_examples(
             if pairing == "perturbed":
                 question = pair.question
             examples.append(
-                Example(
-                    explain_prompt(question), completion(pair.rationale), "explain"
-                )
+                Example(explain_prompt(question), completion(pair.rationale), "explain")
             )
     return Pairing(tuple(examples), counts)
 
@@ -150,7 +148,11 @@ def _adapt(pairs: Sequence[Pair], base: Base, max_new_tokens: int) -> list[Pair]
         if (rationale := pairs[i].rationale) is not None
     ]
     texts = generate_greedy(
-        base.model, base.tokenizer, prompts, batch_size=64, max_new_tokens=max_new_tokens
+        base.model,
+        base.tokenizer,
+        prompts,
+        batch_size=64,
+        max_new_tokens=max_new_tokens,
     )
     adapted = list(pairs)
     for index, text in zip(usable, texts, strict=True):

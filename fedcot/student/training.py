@@ -24,6 +24,7 @@ from fedcot.student.examples import Example
 from fedcot.student.loss import example_losses, multi_task_loss
 
 Sequences = list[tuple[list[int], list[int]]]
+POOLED_BATCHES = 4
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class TrainingOutcome:
 
 
 class _Task:
-    """Endless seeded batches of one task's examples; every pass is a permutation."""
+    """Endless seeded batches of one task's examples, of like length."""
 
     def __init__(
         self, base: Base, examples: Sequence[Example], size: int, *, seed: int
@@ -62,20 +63,35 @@ class _Task:
             )
             for example in examples
         ]
-        self.size = min(size, len(examples))
+        self.size = size
         self.steps_per_epoch = math.ceil(len(examples) / size)
         self._pad = base.tokenizer.pad_token_id
         self._generator = torch.Generator().manual_seed(seed)
-        self._order = self._indices()
+        self._batches = self._draw_batches()
 
-    def _indices(self) -> Iterator[int]:
+    def _shuffled(self, count: int) -> list[int]:
+        return torch.randperm(count, generator=self._generator).tolist()
+
+    def _draw_batches(self) -> Iterator[list[int]]:
+        """Yield each example once a pass; sort within a few batches to save padding."""
+        pool = POOLED_BATCHES * self.size
         while True:
-            order = torch.randperm(len(self.sequences), generator=self._generator)
-            yield from order.tolist()
+            order = self._shuffled(len(self.sequences))
+            chunks = [
+                sorted(order[start : start + pool], key=self._length)
+                for start in range(0, len(order), pool)
+            ]
+            arranged = [index for chunk in chunks for index in chunk]
+            for batch in self._shuffled(self.steps_per_epoch):
+                yield arranged[batch * self.size : (batch + 1) * self.size]
+
+    def _length(self, index: int) -> int:
+        prompt, target = self.sequences[index]
+        return len(prompt) + len(target)
 
     def loss(self, model: PeftModel) -> Tensor:
         """Return the mean of the next batch's per-example losses."""
-        rows = [self.sequences[next(self._order)] for _ in range(self.size)]
+        rows = [self.sequences[index] for index in next(self._batches)]
         batch = training_batch(rows, self._pad)
         with torch.autocast(model.device.type, torch.bfloat16):
             logits = model(
@@ -185,7 +201,7 @@ def save_adapter(
             # The name of the source, never the path it has on this machine.
             configuration.base_model_name_or_path = base.source
         # Left to itself, PEFT asks the Hub whether the vocabulary was changed.
-        model.save_pretrained(folder, save_embedding_layers=False)
+        model.save_pretrained(str(folder), save_embedding_layers=False)
 
 
 def load_adapter(folder: Path) -> dict[str, Tensor]:

@@ -39,17 +39,17 @@ class Chain:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """Two holders pass things to each other; one of them is asked about.
+    """Two holders pass things to each other; the request asks about one of them.
 
-    ``{one}`` and ``{two}`` are the holders, ``{giver}`` and ``{taker}`` one clause's.
+    `requests` ask about the first and the second holder; `transfers` are what the
+    first and the second one gives away.
     """
 
     name: str
+    requests: tuple[str, str]
     opening: str
-    transfers: tuple[str, ...]
-    closing: str
+    transfers: tuple[str, str]
     nouns: tuple[str, ...]
-    holders: tuple[str, ...]
     gain: str
     loss: str
 
@@ -97,11 +97,10 @@ GENERAL: tuple[Family, ...] = (
     ),
     Exchange(
         name="trade",
-        opening="{one} has {first} {noun}. {two} has {second} {noun}.",
-        transfers=("{giver} gives {taker} {amount}.",),
-        closing="How many {noun} has {asked} now?",
+        requests=("How many {noun} have you now?", "How many {noun} have I now?"),
+        opening="You have {first} {noun}. I have {second} {noun}.",
+        transfers=("You give {amount}.", "I give {amount}."),
         nouns=("cards", "coins", "stamps"),
-        holders=NAMES,
         gain="take",
         loss="give",
     ),
@@ -145,11 +144,11 @@ CLIENT: tuple[Family, ...] = (
     ),
     Exchange(
         name="harbor",
-        opening="Piers: {one} {first}, {two} {second}.",
-        transfers=("{amount} toward {taker}.", "{amount} from {giver}."),
-        closing="Report {noun} at {asked}.",
+        requests=("Report {noun} at north.", "Report {noun} at south."),
+        opening="Piers: North {first}, South {second}.",
+        # What leaves the north sails south.
+        transfers=("{amount} sail south.", "{amount} sail north."),
         nouns=("boats", "ferries", "barges"),
-        holders=("north", "south", "east", "west"),
         gain="arrive",
         loss="leave",
     ),

@@ -11,8 +11,8 @@ import numpy as np
 from fedcot.world.families import (
     FAMILIES,
     NAMES,
-    Change,
     Chain,
+    Change,
     Comparison,
     Exchange,
 )
@@ -82,36 +82,24 @@ def _chain(family: Chain, depth: int, rng: np.random.Generator) -> Problem | Non
 
 def _exchange(family: Exchange, depth: int, rng: np.random.Generator) -> Problem | None:
     noun = _choice(rng, family.nouns)
-    one, two = (str(name) for name in rng.permutation(list(family.holders))[:2])
-    held = {one: _number(rng, 4, 40), two: _number(rng, 4, 40)}
-    asked = one if rng.integers(2) else two
-    parts = [
-        family.opening.format(
-            one=one.capitalize(),
-            two=two.capitalize(),
-            first=held[one],
-            second=held[two],
-            noun=noun,
-        )
-    ]
+    held = [_number(rng, 4, 40), _number(rng, 4, 40)]
+    asked = int(rng.integers(2))
+    opening = family.opening.format(first=held[0], second=held[1], noun=noun)
+    parts = [family.requests[asked].format(noun=noun), opening]
     steps: list[Step] = []
     for _ in range(depth):
-        giver, taker = (one, two) if rng.integers(2) else (two, one)
+        giver = int(rng.integers(2))
         amount = _number(rng, 2, 12)
-        operation: Operation = "add" if taker == asked else "subtract"
         before = held[asked]
         held[giver] -= amount
-        held[taker] += amount
-        if min(held.values()) < 1 or max(held.values()) > LARGEST_QUANTITY:
+        held[1 - giver] += amount
+        if min(held) < 1 or max(held) > LARGEST_QUANTITY:
             return None
-        cause = family.gain if taker == asked else family.loss
+        gains = giver != asked
+        operation: Operation = "add" if gains else "subtract"
+        cause = family.gain if gains else family.loss
         steps.append(Step(operation, before, amount, str(held[asked]), cause))
-        parts.append(
-            _choice(rng, family.transfers).format(
-                giver=giver.capitalize(), taker=taker.capitalize(), amount=amount
-            )
-        )
-    parts.append(family.closing.format(noun=noun, asked=asked.capitalize()))
+        parts.append(family.transfers[giver].format(amount=amount))
     text = " ".join(parts)
     return Problem(family.name, text, tuple(steps), str(held[asked]), noun)
 
@@ -120,7 +108,7 @@ def _comparison(family: Comparison, depth: int, rng: np.random.Generator) -> Pro
     names = [str(name) for name in rng.permutation(list(NAMES))[: depth + 1]]
     numbers = [
         int(number)
-        for number in rng.choice(np.arange(2, 41), size=depth + 1, replace=False)
+        for number in rng.choice(np.arange(10, 41), size=depth + 1, replace=False)
     ]
     entries = [
         _choice(rng, family.entries).format(name=name.capitalize(), number=number)
@@ -129,10 +117,10 @@ def _comparison(family: Comparison, depth: int, rng: np.random.Generator) -> Pro
     leader, best = names[0], numbers[0]
     steps: list[Step] = []
     for name, number in zip(names[1:], numbers[1:], strict=True):
-        left, right = max(best, number), min(best, number)
+        led = best
         if (number < best) == family.smallest:
             leader, best = name, number
-        steps.append(Step("compare", left, right, leader, "compare"))
+        steps.append(Step("compare", led, number, f"{best} {leader}", "compare"))
     opening, closing = _choice(rng, family.openings), _choice(rng, family.closings)
     text = f"{opening} {', '.join(entries)}. {closing}"
     return Problem(family.name, text, tuple(steps), leader, "")

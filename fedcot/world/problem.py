@@ -8,12 +8,8 @@ from fedcot.data.schema import Record
 from fedcot.world.vocabulary import normalize
 
 Operation = Literal["add", "subtract", "multiply", "compare"]
-SYMBOLS: dict[Operation, str] = {
-    "add": "+",
-    "subtract": "-",
-    "multiply": "*",
-    "compare": ">",
-}
+SYMBOLS = ("+", "-", "*", "=", ",", "or")
+_ARITHMETIC = {"add": "+", "subtract": "-", "multiply": "*"}
 GRANULARITIES = (1, 2, 3, 4)
 DEFAULT_GRANULARITY = 2
 
@@ -23,8 +19,8 @@ class Step:
     """One exact step.
 
     For arithmetic, ``left`` operation ``right`` gives ``result``. For ``compare``,
-    ``left`` is the larger of two numbers, ``right`` the smaller, and ``result`` is the
-    name of whoever leads after the comparison.
+    ``left`` is the best number so far, ``right`` the next one, and ``result`` the
+    better of the two with the name it belongs to (``9 tom``).
     """
 
     operation: Operation
@@ -34,11 +30,14 @@ class Step:
     cause: str
 
     def equation(self) -> str:
-        """Return the step as the models write it, for example ``12 - 5 = 7``."""
-        head = f"{self.left} {SYMBOLS[self.operation]} {self.right}"
+        """Return the step as the models write it.
+
+        For example ``12 - 5 = 7`` or ``12 or 9 = 9 tom``.
+        """
         if self.operation == "compare":
-            return f"{head} {self.result}"
-        return f"{head} = {self.result}"
+            return f"{self.left} or {self.right} = {self.result}"
+        symbol = _ARITHMETIC[self.operation]
+        return f"{self.left} {symbol} {self.right} = {self.result}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,12 @@
 
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 
 from fedcot.world.problem import Problem
 
 _EQUATION = re.compile(r"(\d{1,4}) ([+*-]) (\d{1,4}) = (\d{1,6})")
-_COMPARISON = re.compile(r"(\d{1,4}) > (\d{1,4}) ([a-z]+)")
+_COMPARISON = re.compile(r"(\d{1,4}) or (\d{1,4}) = (\d{1,4}) ([a-z]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,8 @@ class Verification:
     steps : tuple of StepCheck
         One for each comma-separated part.
     chained : bool
-        Every arithmetic step after the first starts from the result before it.
+        Every step after the first starts from the number that the step before it
+        gave, and all comparisons look for the most or all for the least.
     answer_follows : bool
         The stated answer is the result of the last step.
     """
@@ -47,24 +49,42 @@ class Verification:
         )
 
 
-def _check_step(part: str) -> tuple[StepCheck, str]:
-    """Return the check and the left operand ("" for a comparison)."""
-    equation = _EQUATION.search(part)
-    if equation is not None:
-        left, right, stated = (int(equation[group]) for group in (1, 3, 4))
-        symbol = equation[2]
-        if symbol == "+":
-            actual = left + right
-        elif symbol == "-":
-            actual = left - right
-        else:
-            actual = left * right
-        return StepCheck(part, actual == stated, equation[4]), equation[1]
-    comparison = _COMPARISON.search(part)
-    if comparison is not None:
-        larger, smaller = int(comparison[1]), int(comparison[2])
-        return StepCheck(part, larger > smaller, comparison[3]), ""
-    return StepCheck(part, False, ""), ""
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What one part of a rationale says."""
+
+    check: StepCheck
+    left: str
+    total: str  # the number that the next step starts from
+    direction: str = ""  # of a comparison: `most` or `least`
+
+
+def _arithmetic(part: str, equation: re.Match[str]) -> _Part:
+    left, right, stated = (int(equation[group]) for group in (1, 3, 4))
+    symbol = equation[2]
+    if symbol == "+":
+        actual = left + right
+    elif symbol == "-":
+        actual = left - right
+    else:
+        actual = left * right
+    check = StepCheck(part, actual == stated, equation[4])
+    return _Part(check, equation[1], equation[4])
+
+
+def _compared(part: str, comparison: re.Match[str]) -> _Part:
+    left, right, stated = (int(comparison[group]) for group in (1, 2, 3))
+    check = StepCheck(part, stated in (left, right), comparison[4])
+    direction = "most" if stated == max(left, right) else "least"
+    return _Part(check, comparison[1], comparison[3], direction)
+
+
+def _read(part: str) -> _Part:
+    if (equation := _EQUATION.search(part)) is not None:
+        return _arithmetic(part, equation)
+    if (comparison := _COMPARISON.search(part)) is not None:
+        return _compared(part, comparison)
+    return _Part(StepCheck(part, False, ""), "", "")
 
 
 def verify(rationale: str, answer: str) -> Verification:
@@ -77,15 +97,13 @@ def verify(rationale: str, answer: str) -> Verification:
     answer : str
         The answer that it is said to lead to.
     """
-    checks: list[StepCheck] = []
-    chained = True
-    for part in (part.strip() for part in rationale.split(",")):
-        check, left = _check_step(part)
-        if checks and left and left != checks[-1].result:
-            chained = False
-        checks.append(check)
-    follows = bool(checks) and checks[-1].result == answer.strip() != ""
-    return Verification(tuple(checks), chained, follows)
+    parts = [_read(part.strip()) for part in rationale.split(",")]
+    chained = all(
+        after.left == before.total and after.direction == before.direction
+        for before, after in pairwise(parts)
+    )
+    checks = tuple(part.check for part in parts)
+    return Verification(checks, chained, checks[-1].result == answer.strip() != "")
 
 
 def solves(rationale: str, answer: str, problem: Problem) -> bool:

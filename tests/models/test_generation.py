@@ -56,9 +56,7 @@ def test_progress_counts_every_prompt() -> None:
 
 def test_no_prompts_give_no_completions() -> None:
     assert (
-        generate_greedy(
-            BASE.model, BASE.tokenizer, [], batch_size=2, max_new_tokens=1
-        )
+        generate_greedy(BASE.model, BASE.tokenizer, [], batch_size=2, max_new_tokens=1)
         == []
     )
 

@@ -91,7 +91,9 @@ def test_an_adapter_of_another_shape_is_refused_and_the_base_restored() -> None:
     base = tiny_base()
     with (
         pytest.raises(ValueError, match="adapter must fit"),
-        adapted(base, SETTINGS, seed=0, adapter={"nonsense.lora_A.weight": torch.ones(1)}),
+        adapted(
+            base, SETTINGS, seed=0, adapter={"nonsense.lora_A.weight": torch.ones(1)}
+        ),
     ):
         pass
     assert type(base.model).__name__ == "LlamaForCausalLM"

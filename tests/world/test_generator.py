@@ -47,28 +47,21 @@ def solve_chain(family: str, question: str) -> int:
     return total
 
 
-def solve_exchange(words: list[str]) -> int:
-    """Solve a trade or harbor question from its words alone."""
-    text = " ".join(words)
-    trade = re.findall(r"(\w+) gives (\w+) (\d+)", text)
-    if "piers" in words:
-        first = re.match(r"piers (\w+) (\d+) (\w+) (\d+)", text)
-        one, a, two, b = first.groups()
-        moves = re.findall(r"(\d+) (toward|from) (\w+)", text)
-        asked = words[-1]
-        held = {one: int(a), two: int(b)}
-        other = {one: two, two: one}
-        for amount, word, place in moves:
-            taker = place if word == "toward" else other[place]
-            held[taker] += int(amount)
-            held[other[taker]] -= int(amount)
-        return held[asked]
-    (one, a), (two, b) = re.findall(r"(\w+) has (\d+)", text)[:2]
-    held = {one: int(a), two: int(b)}
-    for giver, taker, amount in trade:
-        held[giver] -= int(amount)
-        held[taker] += int(amount)
-    return held[re.search(r"has (\w+) now", text)[1]]
+def solve_exchange(question: str) -> int:
+    """Solve a trade or harbor question from its text alone."""
+    first, second, *amounts = [int(number) for number in re.findall(r"\d+", question)]
+    if "piers" in question:
+        asked_first = " at north" in question
+        gives = [
+            to == "south" for to in re.findall(r"\d+ sail (north|south)", question)
+        ]
+    else:
+        asked_first = "have you now" in question
+        gives = [who == "you" for who in re.findall(r"(you|i) give \d+", question)]
+    held = first if asked_first else second
+    for first_gives, amount in zip(gives, amounts, strict=True):
+        held += -amount if first_gives == asked_first else amount
+    return held
 
 
 def solve_comparison(words: list[str]) -> str:
@@ -87,7 +80,7 @@ def test_an_independent_solver_reaches_the_answer(family: str, depth: int) -> No
         problem = generate_problem(family, depth, rng)
         words = problem.question.split()
         if family in ("trade", "harbor"):
-            answer = str(solve_exchange(words))
+            answer = str(solve_exchange(problem.question))
         elif family in ("scores", "contest"):
             answer = solve_comparison(words)
         else:

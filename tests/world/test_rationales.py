@@ -41,8 +41,10 @@ def test_true_rationales_verify(granularity: int) -> None:
         ("12 - 5 = 8", "8"),  # Wrong arithmetic.
         ("12 - 5 = 7 , 8 + 1 = 9", "9"),  # Steps do not connect.
         ("12 - 5 = 7", "8"),  # Another answer than the last step's.
-        ("9 > 12 tom", "tom"),  # False comparison.
-        ("12 > 9 tom", "sue"),  # Another name than the last step's.
+        ("9 or 12 = 13 tom", "tom"),  # Neither of the two.
+        ("12 or 9 = 9 tom , 12 or 7 = 7 sue", "sue"),  # Goes on from the other.
+        ("12 or 9 = 9 tom , 9 or 11 = 11 sue", "sue"),  # First least, then most.
+        ("12 or 9 = 9 tom", "sue"),  # Another name than the last step's.
         ("", "7"),  # No steps.
         ("so it is 7", "7"),  # No equation.
         ("12 - 5 = 7 , hence", "7"),  # A part without an equation.
@@ -83,7 +85,14 @@ def test_completions_parse_back() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "answer: 7", "12 - 5 = 7", "1 answer: 2 answer: 3", "a answer:", "a answer: 7 8"],
+    [
+        "",
+        "answer: 7",
+        "12 - 5 = 7",
+        "1 answer: 2 answer: 3",
+        "a answer:",
+        "a answer: 7 8",
+    ],
 )
 def test_what_is_not_a_completion_is_not_parsed(text: str) -> None:
     assert parse_completion(text) is None

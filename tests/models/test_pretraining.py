@@ -1,0 +1,142 @@
+"""Pretraining writes what it says, goes on where it stopped, and uses public data."""
+
+import json
+from pathlib import Path
+
+import pytest
+from transformers import AutoModelForCausalLM
+
+from fedcot.data.prompts import ADAPT, EXPLAIN, PREDICT
+from fedcot.models import pretraining
+from fedcot.models.pretraining import PretrainingPlan, Schedule, pretrain
+from fedcot.models.pretraining_data import (
+    SeenProblems,
+    disturb,
+    perturb_uniformly,
+    student_pairs,
+    teacher_pairs,
+)
+from fedcot.models.sources import builtin_folder
+from fedcot.seeding import numpy_generator
+from fedcot.world import CLIENT_NAMES, PUBLIC_LENGTH, draw_problems, split_of
+
+PLAN = PretrainingPlan(
+    teacher=Schedule(steps=2, batch_size=4),
+    student=Schedule(steps=2, batch_size=4),
+    public_lm=Schedule(steps=2, batch_size=4),
+    plain_steps=1,
+    num_adaptations=200,
+    test_per_family=1,
+)
+
+
+def test_pretraining_writes_loadable_models_and_a_record_and_keeps_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reports: list[str] = []
+    record = pretrain(tmp_path, plan=PLAN, report=lambda name, *_: reports.append(name))
+    assert reports == ["teacher", "student", "public_lm"]
+    written = json.loads((tmp_path / pretraining.RECORD_NAME).read_text())
+    assert written == json.loads(json.dumps(record))
+    assert set(written["models"]) == {"teacher", "student", "public_lm"}
+    for name in written["models"]:
+        AutoModelForCausalLM.from_pretrained(tmp_path / name)
+        assert written["models"][name]["problems_drawn"] >= 8
+
+    def never(*_args: object, **_kwargs: object) -> None:
+        raise AssertionError("a finished model was trained again")
+
+    monkeypatch.setattr(pretraining, "train_model", never)
+    again = pretrain(tmp_path, plan=PLAN)
+    assert again["scores"] == record["scores"]
+    with pytest.raises(AssertionError, match="trained again"):
+        pretrain(tmp_path, plan=PLAN, seed=1)
+
+
+def test_the_schedule_warms_up_and_falls_to_two_percent() -> None:
+    schedule = Schedule(steps=1000, learning_rate=1.0)
+    assert schedule.rate(0) == pytest.approx(1 / 50)
+    assert schedule.rate(49) == pytest.approx(1.0)
+    assert schedule.rate(525) == pytest.approx(0.51, abs=1e-3)
+    assert schedule.rate(999) == pytest.approx(0.02, abs=1e-3)
+
+
+def test_pretraining_draws_from_its_own_split_only() -> None:
+    seen = SeenProblems()
+    pairs = teacher_pairs(numpy_generator(0), seen)
+    for _ in range(300):
+        next(pairs)
+    assert seen.drawn == 300
+    assert {split_of(problem) for problem in seen.hashes} == {"pretraining"}
+
+
+def test_the_student_base_never_sees_a_client_domain() -> None:
+    """Failure would mean that the gap to close is not real."""
+    client = {
+        word
+        for problem in draw_problems("train", CLIENT_NAMES, 500, seed=0)
+        for word in problem.question.split()
+    }
+    pairs = student_pairs(
+        numpy_generator(0), SeenProblems(), num_plain=600, adaptations=list
+    )
+    prompts = [next(pairs)[0] for _ in range(600)]
+    words = {word for prompt in prompts for word in prompt.split()}
+    shared = {word for word in client & words if not word.isdigit()}
+    assert not shared & {"piers", "toward", "dish", "hatch", "tray", "runner", "shelf"}
+    assert {prompt.split()[0] for prompt in prompts} == {EXPLAIN, PREDICT}
+
+
+def test_adaptations_come_later_and_take_their_share() -> None:
+    pairs = student_pairs(
+        numpy_generator(0),
+        SeenProblems(),
+        num_plain=500,
+        adaptations=lambda: [(f"{ADAPT} x", "y")],
+    )
+    tasks = [next(pairs)[0].split()[0] for _ in range(1500)]
+    assert ADAPT not in tasks[:500]
+    assert 240 < tasks[500:].count(ADAPT) < 360
+    assert 60 < tasks[500:].count(PREDICT) < 140
+
+
+def test_disturbed_questions_keep_their_numbers_in_order() -> None:
+    rng = numpy_generator(1)
+    question = "tom has 12 marbles finds 3 loses 4 how many marbles now"
+    changed = 0
+    for _ in range(200):
+        words = disturb(question, rng, 0.3).split()
+        numbers = [word for word in words if word in ("12", "3", "4")]
+        kept = iter(words)
+        assert all(number in kept for number in ("12", "3", "4")), words
+        assert len(numbers) >= 3
+        changed += words != question.split()
+    assert changed > 150
+    assert disturb(question, rng, 0.0) == question
+
+
+def test_uniform_perturbation_keeps_as_often_as_told() -> None:
+    rng = numpy_generator(2)
+    slots = ["north"] * PUBLIC_LENGTH
+    kept = sum(
+        perturb_uniformly(" ".join(slots), rng, 0.8).split().count("north")
+        for _ in range(400)
+    )
+    share = kept / (400 * PUBLIC_LENGTH)
+    assert share == pytest.approx(0.8 + 0.2 / 172, abs=0.02)
+
+
+def test_the_shipped_pair_meets_its_targets() -> None:
+    """The committed record is what the README quotes."""
+    record = json.loads((builtin_folder() / pretraining.RECORD_NAME).read_text())
+    scores = record["scores"]
+    families = {
+        k: v for k, v in scores["teacher"].items() if k not in ("mean", "valid")
+    }
+    assert len(families) == 9
+    assert scores["teacher"]["mean"] >= 0.97
+    assert min(families.values()) >= 0.93
+    assert scores["student_general"]["mean"] >= 0.95
+    assert scores["student_client"]["mean"] <= 0.15
+    size = sum(p.stat().st_size for p in builtin_folder().rglob("*.safetensors"))
+    assert size <= 8e6

@@ -1,0 +1,59 @@
+"""Models are found by name or folder, and named in one line where they are not."""
+
+from pathlib import Path
+
+import pytest
+
+from fedcot.errors import ConfigError
+from fedcot.models.loading import load_model
+from fedcot.models.sources import artefact_hash, model_folder
+from fedcot.models.tokenizer import build_tokenizer
+from tests.tiny import tiny_base
+
+
+def _save(folder: Path, seed: int = 0) -> None:
+    base = tiny_base(seed)
+    base.model.save_pretrained(folder)
+    base.tokenizer.save_pretrained(folder)
+
+
+@pytest.mark.parametrize("role", ["teacher", "student", "public-lm"])
+def test_the_built_in_models_are_there(role: str) -> None:
+    assert (model_folder("builtin", role) / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("source", ["/nowhere/model", "./nowhere", "nowhere"])
+def test_a_missing_folder_is_one_clear_line(source: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        model_folder(source, "teacher")
+    message = str(caught.value)
+    assert "no such model folder" in message
+    assert source in message
+    assert "\n" not in message
+
+
+def test_a_hub_id_that_cannot_be_fetched_is_one_clear_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ConfigError, match="no such Hugging Face model"):
+        model_folder("nobody/no-such-model", "student")
+
+
+def test_a_local_folder_is_loaded_with_its_tokenizer(tmp_path: Path) -> None:
+    _save(tmp_path)
+    loaded = load_model(str(tmp_path), "student")
+    assert loaded.tokenizer.get_vocab() == build_tokenizer().get_vocab()
+    assert not any(p.requires_grad for p in loaded.model.parameters())
+    assert load_model(str(tmp_path), "student") is loaded
+
+
+def test_the_hash_changes_with_the_weights_and_not_with_the_place(
+    tmp_path: Path,
+) -> None:
+    places = [tmp_path / name for name in ("one", "two", "three")]
+    for place, seed in zip(places, (0, 0, 1), strict=True):
+        _save(place, seed)
+    one, two, three = (artefact_hash(str(place), "student") for place in places)
+    assert one == two
+    assert one != three
