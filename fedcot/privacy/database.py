@@ -1,0 +1,94 @@
+"""The ledger's SQLite file: durable before a commit returns, shared by processes."""
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fedcot.errors import LedgerError
+from fedcot.privacy.secret import sync_folder
+
+DATABASE_NAME = "ledger.sqlite"
+BUSY_SECONDS = 60.0
+
+
+def open_database(folder: Path) -> sqlite3.Connection:
+    """Open a folder's ledger, creating it where there is none.
+
+    Raises
+    ------
+    LedgerError
+        If it cannot be opened or cannot promise durability.
+    """
+    path = folder / DATABASE_NAME
+    try:
+        # SQLite gives the files beside it the same mode.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        sync_folder(folder)
+        connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+    except (OSError, sqlite3.Error) as error:
+        raise LedgerError(f"The ledger {path} cannot be opened: {error}.") from error
+    try:
+        _set_write_ahead_log(connection)
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA fullfsync=ON")
+        require_durable(connection)
+    except (LedgerError, sqlite3.Error) as error:
+        connection.close()
+        raise LedgerError(f"The ledger {path} cannot be used: {error}.") from error
+    return connection
+
+
+def require_durable(connection: sqlite3.Connection) -> None:
+    """Read back what SQLite really does.
+
+    Raises
+    ------
+    LedgerError
+        Unless it keeps a write-ahead log and syncs it at every commit.
+    """
+    journal = connection.execute("PRAGMA journal_mode").fetchone()[0]
+    synchronous = connection.execute("PRAGMA synchronous").fetchone()[0]
+    if journal != "wal" or synchronous != 2:
+        raise LedgerError(
+            "SQLite must run with journal_mode=wal and synchronous=2, found "
+            f"{journal} and {synchronous}; keep the ledger on a local disk."
+        )
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """Hold the write lock; commit durably at the end, roll back on any error.
+
+    Raises
+    ------
+    LedgerError
+        If SQLite fails; nothing of the transaction may be relied on then.
+    """
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield connection
+            connection.execute("COMMIT")
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+    except sqlite3.Error as error:
+        raise LedgerError(f"The ledger could not be written: {error}.") from error
+
+
+def _set_write_ahead_log(connection: sqlite3.Connection) -> None:
+    """Switch to a write-ahead log, waiting for other processes that do the same."""
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            # SQLite skips its own waiting for this one statement.
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return

@@ -1,0 +1,98 @@
+"""The node's secret: it turns a record's content into a key that tells nothing."""
+
+import hashlib
+import hmac
+import os
+import secrets
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from fedcot.errors import LedgerError
+
+SECRET_BYTES = 32
+SECRET_NAME = "node.secret"
+
+
+def create_secret(folder: Path) -> None:
+    """Write a new secret, readable by its owner only, whole or not at all.
+
+    The caller holds a lock that keeps other processes from doing the same.
+    """
+    unfinished = folder / f"{SECRET_NAME}.{os.getpid()}.{secrets.token_hex(4)}"
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(secrets.token_bytes(SECRET_BYTES))
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(folder / SECRET_NAME)
+    sync_folder(folder)
+
+
+def read_secret(folder: Path) -> bytes:
+    """Return the secret of a node.
+
+    Raises
+    ------
+    LedgerError
+        If the file is missing, damaged, or readable by other users.
+    """
+    path = folder / SECRET_NAME
+    try:
+        mode = path.stat().st_mode & 0o777
+        secret = path.read_bytes()
+    except OSError as error:
+        raise LedgerError(
+            f"The node's secret {path} cannot be read; restore it, since without it "
+            "the ledger cannot recognise its records."
+        ) from error
+    if mode & 0o077:
+        raise LedgerError(
+            f"{path} must have mode 0600, found {mode:04o}; run chmod 600 on it."
+        )
+    if len(secret) != SECRET_BYTES:
+        raise LedgerError(
+            f"{path} must hold {SECRET_BYTES} bytes, found {len(secret)}; restore it."
+        )
+    return secret
+
+
+def fingerprint(secret: bytes) -> str:
+    """Return what tells whether a secret is still the same one."""
+    return hmac.new(secret, b"fingerprint", hashlib.sha256).hexdigest()
+
+
+def keys_of(secret: bytes, contents: Sequence[str]) -> list[str]:
+    """Return a key for each record: HMAC of its content and its occurrence number.
+
+    Parameters
+    ----------
+    secret : bytes
+        The node's.
+    contents : sequence of str
+        Private; equal contents are told apart by how many came before.
+
+    Returns
+    -------
+    list of str
+        64 hexadecimal digits each, all distinct.
+    """
+    occurrences: Counter[str] = Counter()
+    keys = []
+    for content in contents:
+        # A prefix of fixed width keeps number and content apart. No content may fail
+        # to encode: the error would carry it.
+        encoded = content.encode(errors="surrogatepass")
+        message = occurrences[content].to_bytes(8, "big") + encoded
+        keys.append(hmac.new(secret, b"record" + message, hashlib.sha256).hexdigest())
+        occurrences[content] += 1
+    return keys
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable, so that a new file survives a crash."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,150 @@
+"""The public vocabulary: text becomes a fixed number of public token ids, or nothing.
+
+Whatever a private text holds, only ids of public words leave `Vocabulary.encode`, and
+always the same number of them. The map is many-to-one and public, so that a channel's
+guarantee over the vocabulary holds for every text.
+"""
+
+import bisect
+import hashlib
+import json
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedcot.errors import ConfigError
+
+PAD = ""
+UNKNOWN = "<unk>"
+PAD_ID = 0
+UNKNOWN_ID = 1
+# Part of the hash: raise it when `normalize` or `encode` map any text differently.
+ENCODING_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Public words and the public number of slots of a prompt.
+
+    Parameters
+    ----------
+    words : tuple of str
+        Distinct; word 0 is the padding "" and word 1 is "<unk>".
+    length : int
+        How many slots every encoded prompt has, at least 1.
+
+    Raises
+    ------
+    ConfigError
+        If the words or the length break these rules.
+    """
+
+    words: tuple[str, ...]
+    length: int
+
+    def __post_init__(self) -> None:
+        """Check the words and the length."""
+        if self.words[:2] != (PAD, UNKNOWN):
+            raise ConfigError(
+                f"`words` must begin with '' and '{UNKNOWN}', found "
+                f"{list(self.words[:2])}; use Vocabulary.of to add them."
+            )
+        if len(set(self.words)) != len(self.words):
+            raise ConfigError("`words` must be distinct; remove the repeated ones.")
+        if any(word.split() != [word] for word in self.words[1:]):
+            raise ConfigError("`words` must not hold blanks; split them.")
+        if self.length < 1:
+            raise ConfigError(
+                f"`length` must be >= 1, found {self.length}; pass the number of "
+                "slots that every prompt is padded to."
+            )
+
+    @classmethod
+    def of(cls, words: Sequence[str], length: int) -> "Vocabulary":
+        """Return a vocabulary of `words` with padding and the unknown word added."""
+        return cls(words=(PAD, UNKNOWN, *words), length=length)
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 over everything that decides which ids a text becomes."""
+        content = json.dumps([ENCODING_VERSION, self.length, list(self.words)])
+        return hashlib.sha256(content.encode()).hexdigest()
+
+    @cached_property
+    def numbers(self) -> dict[int, int]:
+        """Token id of each whole number in the vocabulary, in rising order."""
+        values = {
+            int(word): token
+            for token, word in enumerate(self.words)
+            if word.isascii() and word.isdecimal()
+        }
+        return dict(sorted(values.items()))
+
+    def encode(self, text: str) -> NDArray[np.int64]:
+        """Return the public ids of a text, padded or cut to the public length.
+
+        Parameters
+        ----------
+        text : str
+            Private.
+
+        Returns
+        -------
+        ndarray of int64, shape (length,)
+            Unknown words are 1, numbers the nearest number of the vocabulary (the
+            smaller of two), empty slots 0.
+        """
+        from fedcot.world.vocabulary import normalize
+
+        ids = np.full(self.length, PAD_ID, dtype=np.int64)
+        words = normalize(text).split()[: self.length]
+        ids[: len(words)] = [self._token(word) for word in words]
+        return ids
+
+    def decode(self, ids: Sequence[int] | NDArray[np.int64]) -> str:
+        """Return the words of some ids, single spaces between, padding dropped.
+
+        Raises
+        ------
+        ValueError
+            If an id lies outside the vocabulary.
+        """
+        tokens = [int(token) for token in ids]
+        if any(not 0 <= token < len(self.words) for token in tokens):
+            raise ValueError(f"Token ids must lie in [0, {len(self.words)}).")
+        return " ".join(self.words[token] for token in tokens if token != PAD_ID)
+
+    @cached_property
+    def _index(self) -> dict[str, int]:
+        return {word: token for token, word in enumerate(self.words)}
+
+    def _token(self, word: str) -> int:
+        token = self._index.get(word)
+        if token is None and word.isdecimal():
+            return self._nearest_number(word)
+        return UNKNOWN_ID if token is None else token
+
+    def _nearest_number(self, digits: str) -> int:
+        values = list(self.numbers)
+        if not values:
+            return UNKNOWN_ID
+        plain = "".join(str(unicodedata.decimal(digit)) for digit in digits)
+        significant = plain.lstrip("0") or "0"
+        # Python refuses to convert very long digit strings; their length is enough.
+        if len(significant) > len(str(values[-1])):
+            return self.numbers[values[-1]]
+        value = int(significant)
+        place = bisect.bisect_left(values, value)
+        around = values[max(0, place - 1) : place + 1]
+        return self.numbers[min(around, key=lambda number: abs(number - value))]
+
+
+def world_vocabulary() -> Vocabulary:
+    """Return the vocabulary of the built-in world's questions."""
+    from fedcot.world.vocabulary import PUBLIC_LENGTH, question_words
+
+    return Vocabulary.of(question_words(), PUBLIC_LENGTH)
