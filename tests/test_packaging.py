@@ -1,0 +1,104 @@
+"""What is shipped is what the code says: run config, bundle, README."""
+
+import tomllib
+from io import BytesIO
+from zipfile import ZipFile
+
+from fedcot.config import RunConfig
+from fedcot.privacy.accounting import prompt_epsilon
+from fedcot.privacy.vocabulary import world_vocabulary
+from fedcot.report.results_table import results_markdown
+from fedcot.settings_table import markdown_table
+
+BEGIN, END = "<!-- settings: begin -->", "<!-- settings: end -->"
+BUNDLED = {".py", ".toml"}
+
+
+def pyproject(repository):
+    return tomllib.loads((repository / "pyproject.toml").read_text())
+
+
+def test_the_shipped_run_config_is_the_defaults_with_an_epsilon(repository):
+    shipped = pyproject(repository)["tool"]["flwr"]["app"]["config"]
+    defaults = RunConfig(token_epsilon=8.0).to_run_config()
+    assert shipped == defaults
+    # 1 == 1.0 == True in Python, but not in Flower.
+    assert {k: type(v) for k, v in shipped.items()} == {
+        k: type(v) for k, v in defaults.items()
+    }
+    assert list(shipped) == list(defaults)
+
+
+def test_no_federation_is_shipped(repository):
+    # `flwr run` rewrites a pyproject that holds one.
+    assert "federations" not in pyproject(repository)["tool"]["flwr"]
+
+
+def test_the_bundle_holds_the_code_and_nothing_else(repository):
+    from flwr.cli.build import build_fab_from_disk
+
+    names = ZipFile(BytesIO(build_fab_from_disk(repository))).namelist()
+    files = [name for name in names if not name.startswith(".info")]
+    suffixes = {"." + name.rsplit(".", 1)[-1] for name in files}
+    assert suffixes == BUNDLED
+    tops = {name.split("/")[0] for name in files}
+    assert tops == {
+        "fedcot",
+        "strategies",
+        "server_app.py",
+        "client_app.py",
+        "pyproject.toml",
+    }
+    code = {
+        path.relative_to(repository).as_posix()
+        for package in ("fedcot", "strategies")
+        for path in (repository / package).rglob("*.py")
+    }
+    assert code <= set(files)
+
+
+def test_the_assembled_app_is_the_imported_code(repository, tmp_path):
+    from fedcot.app_folder import assemble_app
+
+    app = assemble_app(tmp_path)
+    for path in (repository / "fedcot").rglob("*.py"):
+        copy = app / "fedcot" / path.relative_to(repository / "fedcot")
+        assert copy.read_bytes() == path.read_bytes()
+    assert (app / "server_app.py").is_file()
+    shipped = tomllib.loads((app / "pyproject.toml").read_text())
+    assert shipped["tool"]["flwr"]["app"]["components"] == {
+        "serverapp": "server_app:app",
+        "clientapp": "client_app:app",
+    }
+
+
+def test_the_readme_shows_the_settings_as_they_are(repository):
+    readme = (repository / "README.md").read_text()
+    shown = readme.split(BEGIN)[1].split(END)[0].strip()
+    assert shown == markdown_table(), (
+        "run: python -c 'from fedcot.settings_table import markdown_table; "
+        "print(markdown_table())'"
+    )
+
+
+def test_the_version_is_the_same_everywhere(repository):
+    import fedcot
+
+    version = pyproject(repository)["project"]["version"]
+    assert fedcot.__version__ == version
+    assert f"## {version}" in (repository / "CHANGELOG.md").read_text()
+
+
+def test_the_readme_shows_the_results_that_were_measured(repository):
+    readme = (repository / "README.md").read_text()
+    begin, end = "<!-- results: begin -->", "<!-- results: end -->"
+    shown = readme.split(begin)[1].split(end)[0].strip()
+    file = repository / "results" / "main-job.json"
+    assert shown == (results_markdown(file) if file.is_file() else "")
+
+
+def test_the_readme_says_what_a_prompt_costs(repository):
+    vocabulary = world_vocabulary()
+    cost = prompt_epsilon(8.0, vocabulary.length)
+    sentence = f"of {vocabulary.length} slots may give away {cost:.0f}."
+    assert sentence in " ".join((repository / "README.md").read_text().split())
