@@ -1,0 +1,128 @@
+"""The rows that messages hold: prompts, rationales, metrics and scores.
+
+`fedcot.records` puts them on the wire. A prompt that a client releases can be built
+from a ledger's `Release` only, so a raw record cannot be sent by mistake.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Final, Self
+
+from fedcot.errors import WireError
+from fedcot.privacy.ledger import Release
+
+# A key is an HMAC and an occurrence number; nothing else may stand where it stands.
+RECORD_KEY: Final = re.compile(r"[0-9a-f]{16,128}(?:[-:.#]\d{1,9})?")
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class PerturbedPrompt:
+    """One released question: a record key and ids into the public vocabulary.
+
+    Parameters
+    ----------
+    release : Release
+        What the ledger charged, drew and stored. There is no other way to build one.
+    """
+
+    record_key: str
+    ids: tuple[int, ...]
+    fresh: bool
+
+    def __init__(self, release: Release) -> None:
+        if type(release) is not Release:
+            raise WireError(
+                "A perturbed prompt must be built from a ledger's Release, "
+                f"found {type(release).__name__}."
+            )
+        ids = tuple(int(token) for token in release.ids)
+        self._fill(release.record_key, ids, release.fresh)
+
+    def _fill(self, record_key: str, ids: tuple[int, ...], fresh: bool) -> None:
+        _check_record_key(record_key)
+        object.__setattr__(self, "record_key", record_key)
+        object.__setattr__(self, "ids", ids)
+        object.__setattr__(self, "fresh", fresh)
+
+    @classmethod
+    def from_wire(cls, record_key: str, ids: tuple[int, ...], fresh: bool) -> Self:
+        """Return a prompt that was received; only ids can have travelled."""
+        prompt = object.__new__(cls)
+        prompt._fill(record_key, ids, fresh)
+        return prompt
+
+
+@dataclass(frozen=True, slots=True)
+class RawPrompt:
+    """A private question as it is: no privacy at all.
+
+    Only the arms `distil` and `shuffled-rationale` use it, and only a simulation or
+    a node whose owner set `allow-raw-prompts` builds one.
+    """
+
+    record_key: str
+    question: str
+
+    def __post_init__(self) -> None:
+        """Check the key."""
+        _check_record_key(self.record_key)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentRationale:
+    """The teacher's answer to one prompt.
+
+    `key` is the record key, or the question itself for the public bank.
+    """
+
+    source: str  # `fedcot`, `distil` or `random-bank`
+    key: str
+    parsed: bool  # False: the completion was dropped, text and answer are empty
+    text: str
+    answer: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmTraining:
+    """How one arm was trained in one round; every number of it is private."""
+
+    arm: str
+    num_examples: int
+    num_pairs: int
+    num_unparsable: int
+    num_invalid_step: int
+    num_label_mismatch: int
+    num_kept: int
+    label_loss: tuple[float, ...]  # nats per token, one per epoch
+    rationale_loss: tuple[float, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmScore:
+    """Counts over the test records of one client; private like them."""
+
+    arm: str
+    prompt: str  # `explain` or `predict`
+    split: str  # `test` or `deep-test`
+    exact_match: int
+    parsed: int
+    valid_rationales: int
+    num_records: int
+    correct: str  # "1" or "0" for each record in order; paired tests need it
+
+    def __post_init__(self) -> None:
+        """Check that no count exceeds the number of records."""
+        digits = self.correct.count("0") + self.correct.count("1")
+        if not digits == len(self.correct) == self.num_records:
+            raise WireError("`correct` must hold 0 or 1 for each record.")
+        if self.correct.count("1") != self.exact_match:
+            raise WireError("`exact-match` must count the ones of `correct`.")
+        counts = (self.exact_match, self.parsed, self.valid_rationales)
+        if min(counts) < 0 or max(counts) > self.num_records:
+            raise WireError("A score must count between 0 and `num-records`.")
+
+
+def _check_record_key(key: str) -> None:
+    if not isinstance(key, str) or RECORD_KEY.fullmatch(key) is None:
+        raise WireError("A record key must be a hex digest and an occurrence number.")
