@@ -1,0 +1,306 @@
+"""A client's side of every message, without Flower.
+
+Server side: `strategies.fedcot.FedCoT`. What leaves here is a message of
+`fedcot.records`; private text, adapters and stores stay in the node's state folder.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fedcot import provenance
+from fedcot.arms import (
+    ASKED_SOURCES,
+    RAW_SOURCE,
+    adapter_is_free,
+    shares_adapter,
+)
+from fedcot.config import RunConfig
+from fedcot.data.partition import load_partition
+from fedcot.data.schema import Partition, Record
+from fedcot.errors import CodeMismatchError, ConfigError
+from fedcot.models.sources import artefact_hash
+from fedcot.node_pairs import used_indices
+from fedcot.node_state import Owner, PairStore
+from fedcot.node_training import NodeTraining
+from fedcot.privacy.channels import build_channel
+from fedcot.privacy.ledger import Ledger, Release
+from fedcot.privacy.sampler import RandomSource, SystemRandomSource, TapeRandomSource
+from fedcot.privacy.vocabulary import Vocabulary, world_vocabulary
+from fedcot.records import (
+    DistillReply,
+    DistillRequest,
+    EvaluateReply,
+    EvaluateRequest,
+    IdentifyReply,
+    IdentifyRequest,
+    PerturbReply,
+    PerturbRequest,
+)
+from fedcot.rows import PerturbedPrompt, RawPrompt
+from fedcot.runs import METRICS, append_line
+from fedcot.seeding import derive_seed
+
+
+class Node:
+    """One client: its data, its ledger and its students.
+
+    Parameters
+    ----------
+    config : RunConfig
+        Settings of the run; they may narrow what the owner allows, never widen it.
+    owner : Owner
+        Settings of the node's owner.
+
+    Raises
+    ------
+    ConfigError
+        The run asks for what this node cannot or must not do.
+    """
+
+    def __init__(self, config: RunConfig, owner: Owner) -> None:
+        # Two threads per client on two busy cores ran five to ten times slower.
+        torch.set_num_threads(1)
+        if config.test_tape and not owner.simulated:
+            raise ConfigError(
+                "`test-tape` must be false on a deployed node, found true: seeded "
+                "draws have no guarantee; pass `-c test-tape=false`."
+            )
+        if config.num_partitions not in (0, owner.num_partitions):
+            raise ConfigError(
+                "`num-partitions` must be 0 or the node's own number "
+                f"({owner.num_partitions}), found {config.num_partitions}; pass "
+                "`-c num-partitions=0`."
+            )
+        self.config = config
+        self.owner = owner
+
+    @property
+    def partition(self) -> Partition:
+        """The node's records, read once per process."""
+        return _partition(
+            self.config, self.owner.partition_id, self.owner.num_partitions
+        )
+
+    def identify(self, request: IdentifyRequest) -> IdentifyReply:
+        """Say who this node is, if it runs what the server runs.
+
+        Raises
+        ------
+        CodeMismatchError
+            The code, the student's files or the vocabulary differ.
+        """
+        own = IdentifyRequest(
+            code_hash=provenance.code_hash(),
+            student_hash=artefact_hash(self.config.student, "student"),
+            vocabulary_hash=world_vocabulary().hash,
+        )
+        if own != request:
+            raise CodeMismatchError("The node runs other code or other artefacts.")
+        return IdentifyReply(
+            code_hash=own.code_hash,
+            student_hash=own.student_hash,
+            vocabulary_hash=own.vocabulary_hash,
+            partition_id=self.owner.partition_id,
+            num_partitions=self.owner.num_partitions,
+            num_records=len(self.partition.train),
+            simulated=self.owner.simulated,
+            raw_prompts_allowed=self.owner.allow_raw_prompts,
+        )
+
+    def perturb(self, request: PerturbRequest) -> PerturbReply:
+        """Charge, draw and store this round's prompts, then hand out what was stored.
+
+        Raises
+        ------
+        ConfigError
+            Raw prompts are asked for where the owner did not allow them.
+        CodeMismatchError
+            The server's channel is another than the one built here.
+        """
+        self._check_sources(request)
+        vocabulary = world_vocabulary()
+        with closing(self._ledger(request.run_dir, request.record_epsilon)) as ledger:
+            records = self._asked_records(ledger, request.server_round)
+            releases: Sequence[Release] = ()
+            spent = 0.0
+            if "fedcot" in request.sources:
+                releases = self._release(ledger, request, records, vocabulary)
+                spent = max(ledger.spent(key) for key in records)
+        self._remember(request, records, releases, vocabulary)
+        raw = records if RAW_SOURCE in request.sources else {}
+        asked = len(records) if "fedcot" in request.sources else 0
+        return PerturbReply(
+            partition_id=self.owner.partition_id,
+            slots=vocabulary.length,
+            vocabulary_size=len(vocabulary.words),
+            channel_hash=request.channel_hash,
+            prompt_epsilon=max((r.prompt_epsilon for r in releases), default=0.0),
+            spent_record_epsilon=spent,
+            num_fresh=sum(release.fresh for release in releases),
+            num_refused=asked - len(releases),
+            prompts=tuple(PerturbedPrompt(release) for release in releases),
+            raw_prompts=tuple(RawPrompt(k, r.question) for k, r in raw.items()),
+        )
+
+    def distil(self, request: DistillRequest) -> DistillReply:
+        """Store the rationales and train every arm on all pairs held so far.
+
+        Raises
+        ------
+        ConfigError
+            An adapter would leave that saw private labels or questions, and the owner
+            did not allow it.
+        """
+        self._check_shared(request.arms)
+        with closing(self._ledger(request.run_dir)) as ledger:
+            keys = self._keys(ledger)
+        trainer = self._training(request.run_dir, request.run_key)
+        records = dict(zip(keys, self.partition.train, strict=True))
+        outcomes, adapters = trainer.train(request, records)
+        self._note(request, "distil", [asdict(outcome) for outcome in outcomes])
+        return DistillReply(
+            partition_id=self.owner.partition_id,
+            withheld=not self.owner.simulated,
+            training=outcomes if self.owner.simulated else (),
+            adapters=adapters,
+        )
+
+    def evaluate(self, request: EvaluateRequest) -> EvaluateReply:
+        """Score every arm on this node's test records."""
+        trainer = self._training(request.run_dir, request.run_key)
+        scores = trainer.evaluate(request, self.partition)
+        self._note(request, "evaluate", [asdict(score) for score in scores])
+        return EvaluateReply(
+            partition_id=self.owner.partition_id,
+            withheld=not self.owner.simulated,
+            scores=scores if self.owner.simulated else (),
+        )
+
+    def _check_sources(self, request: PerturbRequest) -> None:
+        if not set(request.sources) <= set(ASKED_SOURCES):
+            raise ConfigError("`sources` must be out of fedcot and distil.")
+        exposed = RAW_SOURCE in request.sources or (
+            "fedcot" in request.sources and request.mechanism == "none"
+        )
+        if exposed and not self.owner.allow_raw_prompts:
+            raise ConfigError(
+                "`allow-raw-prompts` must be true in the node config before questions "
+                "are sent as they are; leave out the arms distil and "
+                "shuffled-rationale and the mechanism none."
+            )
+
+    def _check_shared(self, arms: Sequence[str]) -> None:
+        exposed = [
+            arm
+            for arm in arms
+            if shares_adapter(arm, self.config.aggregation)
+            and not adapter_is_free(arm, self.config.pairing)
+        ]
+        if exposed and not self.owner.allow_raw_prompts:
+            raise ConfigError(
+                "`aggregation` must be none for the arms "
+                f"{', '.join(exposed)} with `pairing={self.config.pairing}`, because "
+                "their adapters see private labels or questions; pass "
+                "`-c aggregation=none` or `-c pairing=perturbed`."
+            )
+
+    def _release(
+        self,
+        ledger: Ledger,
+        request: PerturbRequest,
+        records: Mapping[str, Record],
+        vocabulary: Vocabulary,
+    ) -> Sequence[Release]:
+        channel = build_channel(request.mechanism, vocabulary, request.token_epsilon)
+        if channel.hash != request.channel_hash:
+            raise CodeMismatchError("The node has another channel than the server.")
+        encoded = [(k, vocabulary.encode(r.question)) for k, r in records.items()]
+        source = self._source(request.server_round)
+        return ledger.release(encoded, channel, source=source)
+
+    def _source(self, server_round: int) -> RandomSource:
+        if not self.config.test_tape:
+            return SystemRandomSource()
+        path = ("tape", self.owner.partition_id, server_round)
+        return TapeRandomSource(derive_seed(self.config.seed, *path))
+
+    def _ledger(self, run_dir: str, limit: float = float("inf")) -> Ledger:
+        """Open the node's ledger under the lower of the two limits, in nats."""
+        record_epsilon = min(limit, self.owner.max_record_epsilon)
+        folder = self.owner.folder(run_dir) / "ledger"
+        return Ledger(folder, record_epsilon=record_epsilon)
+
+    def _keys(self, ledger: Ledger) -> list[str]:
+        """Return the key of each training record.
+
+        Always over all records at once: equal questions differ by occurrence number.
+        The answer is no part of the key: a corrected label must not make the same
+        question a new record, which would be drawn and charged a second time.
+        """
+        return ledger.record_keys([record.question for record in self.partition.train])
+
+    def _asked_records(self, ledger: Ledger, server_round: int) -> dict[str, Record]:
+        """Return this round's records by key; which ones is public chance."""
+        keys, train = self._keys(ledger), self.partition.train
+        chosen = used_indices(
+            self.config, self.owner.partition_id, server_round, len(train)
+        )[-1]
+        return {keys[index]: train[index] for index in chosen}
+
+    def _remember(
+        self,
+        request: PerturbRequest,
+        records: Mapping[str, Record],
+        releases: Sequence[Release],
+        vocabulary: Vocabulary,
+    ) -> None:
+        """Keep which question the teacher will see for each key."""
+        folder = self.owner.folder(request.run_dir) / request.run_key
+        if releases:
+            store = PairStore(folder, "fedcot")
+            for release in releases:
+                store.put_question(release.record_key, vocabulary.decode(release.ids))
+            store.save()
+        if RAW_SOURCE in request.sources:
+            store = PairStore(folder, RAW_SOURCE)
+            for key, record in records.items():
+                store.put_question(key, record.question)
+            store.save()
+
+    def _training(self, run_dir: str, run_key: str) -> NodeTraining:
+        folder = self.owner.folder(run_dir) / run_key
+        # A simulation's adapters belong to the run's results; a deployed node keeps
+        # its own.
+        adapters = Path(run_dir) if self.owner.simulated else folder
+        return NodeTraining(
+            self.config,
+            partition_id=self.owner.partition_id,
+            folder=folder,
+            adapter_root=adapters,
+        )
+
+    def _note(
+        self,
+        request: DistillRequest | EvaluateRequest,
+        phase: str,
+        rows: Sequence[Mapping[str, Any]],
+    ) -> None:
+        """Write a deployed node's own metrics, which never leave it."""
+        if self.owner.simulated:
+            return
+        path = self.owner.folder(request.run_dir) / request.run_key / METRICS
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for row in rows:
+            place = {"round": request.server_round, "phase": phase}
+            append_line(path, {**place, **row})
+
+
+@lru_cache(maxsize=8)
+def _partition(config: RunConfig, partition_id: int, num_partitions: int) -> Partition:
+    return load_partition(config, partition_id, num_partitions)

@@ -1,0 +1,184 @@
+"""What a node's owner decides, and the files that a node keeps.
+
+The server cannot reach any of this: a setting of the run may only narrow what the
+owner allows. A deployed node keeps its ledger for good in ``state-dir``; a simulated
+one keeps it inside the run directory.
+"""
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from fedcot.errors import ConfigError
+from fedcot.runs import write_json
+
+UNLIMITED = float("inf")
+
+
+def inside_simulation() -> bool:
+    """Whether this process is a Ray worker, where Flower runs simulated clients.
+
+    A deployed node never starts Ray, and nothing that a server sends decides this.
+    """
+    # Another thread may just be importing it.
+    is_initialized = getattr(sys.modules.get("ray"), "is_initialized", None)
+    return is_initialized is not None and bool(is_initialized())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Owner:
+    """The node owner's settings, from Flower's node config.
+
+    Parameters
+    ----------
+    partition_id, num_partitions : int
+        Which share of the data this node holds.
+    simulated : bool
+        Everything runs on one machine; only then is private text allowed out.
+    state_dir : Path or None
+        The node's permanent folder; required unless simulated.
+    max_record_epsilon : float
+        The owner's limit for one record over all runs, in nats; required unless
+        simulated.
+    allow_raw_prompts : bool
+        Whether private questions may be sent as they are.
+    """
+
+    partition_id: int
+    num_partitions: int
+    simulated: bool
+    state_dir: Path | None
+    max_record_epsilon: float
+    allow_raw_prompts: bool
+
+    @classmethod
+    def from_node_config(cls, node_config: Mapping[str, Any]) -> Self:
+        """Read the settings of this node.
+
+        Raises
+        ------
+        ConfigError
+            A setting is missing or has the wrong type.
+        """
+        partition_id = _integer(node_config, "partition-id")
+        num_partitions = _integer(node_config, "num-partitions")
+        if not 0 <= partition_id < num_partitions:
+            raise ConfigError(
+                "`partition-id` must be in [0, num-partitions), found "
+                f"{partition_id} of {num_partitions}; correct the node config."
+            )
+        simulated = inside_simulation() or _flag(node_config, "simulation")
+        state_dir = str(node_config.get("state-dir", ""))
+        if not simulated and not Path(state_dir).is_absolute():
+            raise ConfigError(
+                "`state-dir` must be an absolute path in the node config of a "
+                "deployed node, because its ledger has to outlive every run; pass "
+                "for example --node-config 'state-dir=\"/var/lib/fedcot\"'."
+            )
+        if not simulated and "max-record-epsilon" not in node_config:
+            raise ConfigError(
+                "`max-record-epsilon` must be given in the node config of a deployed "
+                "node: what one record may cost over all runs, in nats, is its owner's "
+                "to say; pass for example --node-config 'max-record-epsilon=250.0'."
+            )
+        return cls(
+            partition_id=partition_id,
+            num_partitions=num_partitions,
+            simulated=simulated,
+            state_dir=Path(state_dir) if state_dir else None,
+            max_record_epsilon=_limit(node_config, "max-record-epsilon"),
+            allow_raw_prompts=_flag(node_config, "allow-raw-prompts") or simulated,
+        )
+
+    def folder(self, run_dir: str) -> Path:
+        """Return this node's state folder.
+
+        Raises
+        ------
+        ConfigError
+            A simulated node was given no run directory.
+        """
+        if not self.simulated and self.state_dir is not None:
+            return self.state_dir
+        if not Path(run_dir).is_absolute():
+            raise ConfigError(
+                "A simulated node must be given the absolute run directory."
+            )
+        return Path(run_dir) / "nodes" / f"partition-{self.partition_id}"
+
+
+class PairStore:
+    """Prompts and rationales of one source, kept from round to round.
+
+    Parameters
+    ----------
+    folder : Path
+        This run's folder inside the node's state folder.
+    source : str
+        `fedcot`, `distil`, `random-bank` or `self-rationale`.
+    """
+
+    def __init__(self, folder: Path, source: str) -> None:
+        self._path = folder / f"{source}.json"
+        self._entries: dict[str, dict[str, Any]] = read_json(self._path, default={})
+
+    def put_question(self, key: str, question: str) -> None:
+        """Remember which question the teacher will see for a key."""
+        self._entries.setdefault(key, {})["question"] = question
+
+    def put_rationale(self, key: str, text: str, answer: str, *, parsed: bool) -> None:
+        """Remember an answer; an unparsable one is remembered as such.
+
+        Keys that were never asked are ignored: the server cannot plant pairs.
+        """
+        if key in self._entries:
+            entry = {"text": text, "answer": answer} if parsed else None
+            self._entries[key]["rationale"] = entry
+
+    def answered(self) -> dict[str, dict[str, Any]]:
+        """Return the entries that have been answered, in the order they were asked."""
+        return {k: v for k, v in self._entries.items() if "rationale" in v}
+
+    def save(self) -> None:
+        """Write the entries durably."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(self._path, self._entries)
+
+
+def read_json(path: Path, *, default: Any) -> Any:
+    """Return the content of a JSON file, or the default where there is none."""
+    if not path.exists():
+        return default
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _integer(node_config: Mapping[str, Any], key: str) -> int:
+    value = node_config.get(key)
+    if type(value) is not int:
+        raise ConfigError(
+            f"`{key}` must be a whole number in the node config, found {value!r}; "
+            "pass for example --node-config 'partition-id=0 num-partitions=2'."
+        )
+    return value
+
+
+def _flag(node_config: Mapping[str, Any], key: str) -> bool:
+    value = node_config.get(key, False)
+    if type(value) is not bool:
+        raise ConfigError(
+            f"`{key}` must be true or false in the node config, found {value!r}."
+        )
+    return value
+
+
+def _limit(node_config: Mapping[str, Any], key: str) -> float:
+    value = node_config.get(key, UNLIMITED)
+    if type(value) not in (int, float) or not value > 0:
+        raise ConfigError(
+            f"`{key}` must be > 0 in the node config, found {value!r}; pass for "
+            f"example --node-config '{key}=250.0'."
+        )
+    return float(value)
