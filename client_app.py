@@ -1,0 +1,109 @@
+"""The Flower ClientApp: a message in, one call of `fedcot.node`, a reply out."""
+
+import logging
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any, TypeVar
+
+from flwr.app import Context, Error, Message
+from flwr.clientapp import ClientApp
+
+from fedcot.config import RunConfig
+from fedcot.node import Node
+from fedcot.node_errors import describe, keep_traceback
+from fedcot.node_state import Owner, inside_simulation
+from fedcot.records import (
+    DistillRequest,
+    EvaluateRequest,
+    IdentifyRequest,
+    PerturbRequest,
+    Wire,
+)
+
+Request = TypeVar("Request", bound=Wire)
+logger = logging.getLogger("flwr.fedcot")
+app = ClientApp()
+
+
+@app.query("identify")
+def identify(message: Message, context: Context) -> Message:
+    """Say who this node is."""
+    return _answer(message, context, IdentifyRequest, Node.identify)
+
+
+@app.query("perturb")
+def perturb(message: Message, context: Context) -> Message:
+    """Release this round's prompts."""
+    return _answer(message, context, PerturbRequest, Node.perturb)
+
+
+@app.train("distill")
+def distill(message: Message, context: Context) -> Message:
+    """Train the students on the rationales that came back."""
+    return _answer(message, context, DistillRequest, Node.distil)
+
+
+@app.evaluate()
+def evaluate(message: Message, context: Context) -> Message:
+    """Score the students."""
+    return _answer(message, context, EvaluateRequest, Node.evaluate)
+
+
+def _answer(
+    message: Message,
+    context: Context,
+    request_type: type[Request],
+    handle: Callable[[Node, Request], Wire],
+) -> Message:
+    """Run one handler; whatever fails, no text of it goes to the server."""
+    request: Request | None = None
+    try:
+        config = RunConfig.from_run_config(context.run_config)
+        request = request_type.decode(message.content)
+        with _time_limit(config.phase_timeout):
+            node = Node(config, Owner.from_node_config(context.node_config))
+            content = handle(node, request).encode()
+        return Message(content, reply_to=message)
+    # Everything is caught, because an exception's text may quote a private question
+    # and Flower would send it. It is kept on the node.
+    except Exception as error:
+        code, sentence = describe(error)
+        # A simulation's log stays on the machine that holds all the data anyway.
+        detail: object = error if inside_simulation() else sentence
+        logger.error("%s: %s", message.metadata.message_type, detail)
+        with suppress(Exception):
+            _keep(error, context, request)
+        return Message(Error(code=code, reason=sentence), reply_to=message)
+
+
+def _keep(error: Exception, context: Context, request: Any) -> None:
+    owner = Owner.from_node_config(context.node_config)
+    folder = owner.folder(getattr(request, "run_dir", ""))
+    keep_traceback(error, Path(folder))
+
+
+@contextmanager
+def _time_limit(seconds: float) -> Iterator[None]:
+    """Raise `TimeoutError` in this thread after some seconds.
+
+    Flower never stops a client that hangs, and its process would be lost for the run.
+    Signals reach the main thread only, which is where Ray and SuperNodes call us.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def expire(number: int, frame: FrameType | None) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, expire)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

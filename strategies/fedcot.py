@@ -1,0 +1,307 @@
+"""FedCoT: clients ask a teacher about perturbed questions and distil what it says.
+
+Paper: https://arxiv.org/abs/2406.12403. Client side: `fedcot.node.Node`.
+"""
+
+import logging
+from collections.abc import Sequence, Sized
+
+from flwr.serverapp import Grid
+
+from fedcot.arms import SOURCES, shares_adapter
+from fedcot.config import RunConfig
+from fedcot.errors import FedcotError
+from fedcot.privacy.accounting import prompt_epsilon
+from fedcot.records import (
+    EVALUATE,
+    QUERY_IDENTIFY,
+    QUERY_PERTURB,
+    TRAIN_DISTILL,
+    Wire,
+)
+from strategies.accounting import PromptAccountant
+from strategies.aggregation import weighted_mean
+from strategies.exchange import Exchange, wait_for_nodes
+from strategies.intake import PHASE_OF, Intake
+from strategies.phased import Phase, PhasedStrategy
+from strategies.questions import AnswerBook, Teacher
+from strategies.requests import Public, Requests, allowed_arms, asked_sources
+from strategies.results import Results
+from strategies.state import RoundState, sample_partitions
+
+logger = logging.getLogger("flwr.fedcot")
+
+
+class FedCoT(PhasedStrategy):
+    """Identify, perturb, answer, distil, aggregate, evaluate.
+
+    Parameters
+    ----------
+    config : RunConfig
+        Settings of the run.
+    teacher : Teacher
+        Answers the prompts.
+    public : Public
+        Vocabulary, mechanism and bank.
+    accountant : PromptAccountant
+        Says what may be granted and adds up what was released.
+    results : Results
+        Takes the measurements.
+    run_key : str
+        16 hex digits that name the run in the nodes' state folders.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        *,
+        teacher: Teacher,
+        public: Public,
+        accountant: PromptAccountant,
+        results: Results,
+        run_key: str,
+    ) -> None:
+        super().__init__(results)
+        self.config = config
+        self.book = AnswerBook(teacher)
+        self.public = public
+        self.accountant = accountant
+        self.requests = Requests(config, public, run_key=run_key, run=results.run)
+        self.arms = config.arm_names
+        # The last state: a run that fails is summarised from it.
+        self.state = RoundState(server_round=1)
+        self.intake = Intake(public.channel, accountant, results)
+        self._exchange: Exchange | None = None
+
+    @property
+    def phases(self) -> tuple[tuple[str, Phase], ...]:
+        """The phases of a round, in order."""
+        return (
+            ("identify", self.identify),
+            ("perturb", self.perturb),
+            ("answer", self.answer),
+            ("distil", self.distil),
+            ("aggregate", self.aggregate),
+            ("evaluate", self.evaluate),
+        )
+
+    @property
+    def traffic(self) -> dict[str, int]:
+        """Bytes of all messages so far, both ways."""
+        exchange = self._exchange
+        return {
+            "uplink_bytes": exchange.uplink_bytes if exchange else 0,
+            "downlink_bytes": exchange.downlink_bytes if exchange else 0,
+        }
+
+    def summary(self) -> None:
+        """Log the settings that decide the outcome."""
+        channel = self.public.channel
+        logger.info("\t├── Arms: %s", ", ".join(self.arms))
+        logger.info("\t├── Rounds: %d", self.config.num_server_rounds)
+        logger.info(
+            "\t├── Mechanism: %s, token epsilon %.4f nats, %d slots, prompt epsilon "
+            "%.4f nats",
+            channel.name,
+            channel.token_epsilon,
+            channel.slots,
+            self.prompt_epsilon,
+        )
+        logger.info(
+            "\t├── Record limit: %.4f nats over all rounds",
+            self.accountant.record_epsilon,
+        )
+        logger.info("\t└── Teacher: %s", self.book.teacher.name)
+
+    @property
+    def prompt_epsilon(self) -> float:
+        """Nats that the ledger charges for one prompt."""
+        return prompt_epsilon(
+            self.public.channel.token_epsilon, self.public.channel.slots
+        )
+
+    def is_over(self, state: RoundState) -> bool:
+        """Whether no sampled client may release anything any more."""
+        return "fedcot" in self.arms and state.all_exhausted
+
+    def identify(self, grid: Grid, state: RoundState) -> None:
+        """Learn once which partition each node holds, then sample this round's."""
+        self.state = state
+        if self._exchange is None:
+            self._exchange = Exchange(
+                grid, timeout=self.config.phase_timeout, on_failure=self._on_failure
+            )
+        if not state.members:
+            nodes = wait_for_nodes(
+                grid, self.config.num_partitions, timeout=self.config.phase_timeout
+            )
+            request = self.requests.identify()
+            for node_id in nodes:
+                self._talk.send(node_id, QUERY_IDENTIFY, request, group_id="0")
+            self._receive_all(QUERY_IDENTIFY)
+            self._require(state.members, QUERY_IDENTIFY)
+            self.arms = allowed_arms(self.arms, state.members)
+        state.sampled = sample_partitions(
+            state.members,
+            fraction=self.config.fraction_train,
+            seed=self.config.seed,
+            server_round=state.server_round,
+        )
+        logger.info("├── Clients: %d of %d", len(state.sampled), len(state.members))
+
+    def perturb(self, grid: Grid, state: RoundState) -> None:
+        """Grant a budget to each sampled client and ask for its prompts."""
+        if not asked_sources(self.arms, granted=True):
+            return
+        for partition in state.sampled:
+            if partition in state.asked:
+                continue
+            granted = "fedcot" in self.arms and partition not in state.exhausted
+            granted = granted and self.accountant.grant(
+                server_round=state.server_round,
+                partition_id=partition,
+                token_epsilon=self.public.channel.token_epsilon,
+                prompt_epsilon=self.prompt_epsilon,
+                channel_hash=self.public.channel.hash,
+            )
+            if not granted and "fedcot" in self.arms:
+                state.exhausted.add(partition)
+            sources = asked_sources(self.arms, granted=granted)
+            if sources:
+                request = self.requests.perturb(state, partition, sources)
+                self._send_to(partition, QUERY_PERTURB, request)
+        if self.is_over(state):
+            logger.error(
+                "├── The privacy budget is spent: one prompt costs %.4f nats and a "
+                "record may cost %.4f; raise `record-epsilon` or lower "
+                "`token-epsilon`.",
+                self.prompt_epsilon,
+                self.accountant.record_epsilon,
+            )
+
+    def answer(self, grid: Grid, state: RoundState) -> None:
+        """Answer what has arrived and send it off; nobody waits for the slowest."""
+        while True:
+            ready = self._unanswered(state)
+            if ready:
+                self._answer(state, ready)
+            elif self._talk.waits_for(QUERY_PERTURB):
+                self._receive()
+            else:
+                break
+        self._require(state.answered, QUERY_PERTURB)
+
+    def distil(self, grid: Grid, state: RoundState) -> None:
+        """Wait until every client that got its rationales has trained."""
+        if not self._talk.waits_for(TRAIN_DISTILL):
+            for partition in sorted(state.answered.keys() - state.trained.keys()):
+                self._send_rationales(state, partition)
+        self._receive_all(TRAIN_DISTILL)
+        self._require(state.trained, TRAIN_DISTILL)
+
+    def aggregate(self, grid: Grid, state: RoundState) -> None:
+        """Average the adapters that came up, each arm by itself."""
+        for arm in self.arms:
+            adapters = {
+                partition: state.trained[partition].adapters[arm]
+                for partition in sorted(state.trained)
+                if arm in state.trained[partition].adapters
+            }
+            if not shares_adapter(arm, self.config.aggregation) or not adapters:
+                continue
+            # How many rationales a client was sent is known here and costs nothing.
+            weights = {
+                partition: state.answered_counts.get((SOURCES[arm], partition), 0)
+                for partition in adapters
+            }
+            state.aggregated[arm] = weighted_mean(adapters, weights=weights)
+            self.results.save_global(arm, state.aggregated[arm])
+
+    def evaluate(self, grid: Grid, state: RoundState) -> None:
+        """Score the sampled clients; at the end all clients and the teacher."""
+        final = state.server_round >= self.config.num_server_rounds
+        final = final or self.is_over(state)
+        partitions = sorted(state.members) if final else list(state.sampled)
+        # The base alone scores the same in every round.
+        arms = tuple(arm for arm in self.arms if final or arm != "zero-shot")
+        for partition in partitions:
+            if partition not in state.evaluated:
+                request = self.requests.evaluate(state, partition, arms, final=final)
+                self._send_to(partition, EVALUATE, request)
+        if final:
+            self.results.measure_teacher(self.book.teacher, state.members)
+        self._receive_all(EVALUATE)
+        self._require(state.evaluated, EVALUATE)
+        for arm, score in self.results.accuracy().items():
+            logger.info("├──> %s: %.3f ± %.3f", arm, score["mean"], score["stderr"])
+
+    def _answer(self, state: RoundState, partitions: Sequence[int]) -> None:
+        """Let the teacher answer several clients' prompts together, then send."""
+        prompts = {p: self.requests.prompts(state, p, self.arms) for p in partitions}
+        total = sum(len(asked) for asked in prompts.values())
+
+        def on_progress(done: int, _: int) -> None:
+            self.results.progress("answer", state.server_round, done, total)
+
+        for partition, sent in self.book.answer(
+            prompts, on_progress=on_progress
+        ).items():
+            state.answered[partition] = sent
+            for rationale in sent:
+                place = (rationale.source, partition)
+                count = state.answered_counts.get(place, 0)
+                state.answered_counts[place] = count + rationale.parsed
+            self._send_rationales(state, partition)
+        on_progress(total, total)
+        logger.info("├── Answered %d prompts of %d clients", total, len(prompts))
+
+    def _send_rationales(self, state: RoundState, partition: int) -> None:
+        request = self.requests.distil(state, partition, self.arms)
+        self._send_to(partition, TRAIN_DISTILL, request)
+
+    def _unanswered(self, state: RoundState) -> list[int]:
+        """Return the clients whose prompts are here, or who have none to send."""
+        return [
+            partition
+            for partition in state.sampled
+            if partition not in state.answered
+            and (
+                partition in state.asked
+                or not asked_sources(
+                    self.arms, granted=partition not in state.exhausted
+                )
+            )
+        ]
+
+    def _receive(self) -> None:
+        """Take in what has arrived, by partition so that the order says nothing."""
+        place = {m.node_id: p for p, m in self.state.members.items()}
+        answers = self._talk.poll()
+        for answer in sorted(answers, key=lambda a: place.get(a.node_id, a.node_id)):
+            self.intake.take(self.state, answer)
+
+    def _receive_all(self, message_type: str) -> None:
+        while self._talk.waits_for(message_type):
+            self._receive()
+
+    def _require(self, done: Sized, message_type: str) -> None:
+        """Go on with those that are left; without any, the run is over."""
+        if done:
+            return
+        phase = PHASE_OF[message_type]
+        reasons = self.state.failures[-1:] or ["no reply"]
+        raise FedcotError(f"no client came through the phase {phase}: {reasons[0]}")
+
+    def _on_failure(self, node_id: int, message_type: str, reason: str) -> None:
+        self.intake.fail(self.state, node_id, message_type, reason)
+
+    def _send_to(self, partition: int, message_type: str, request: Wire) -> None:
+        node_id = self.state.members[partition].node_id
+        group = str(self.state.server_round)
+        self._talk.send(node_id, message_type, request, group_id=group)
+
+    @property
+    def _talk(self) -> Exchange:
+        if self._exchange is None:
+            raise RuntimeError("A phase ran before `identify` opened the exchange.")
+        return self._exchange

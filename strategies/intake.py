@@ -1,0 +1,157 @@
+"""Replies into the state of the round; what is not as asked counts as a failure."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fedcot.errors import FedcotError, PrivacyBudgetExhausted, WireError
+from fedcot.privacy.channels import Channel
+from fedcot.records import (
+    EVALUATE,
+    QUERY_IDENTIFY,
+    QUERY_PERTURB,
+    TRAIN_DISTILL,
+    DistillReply,
+    EvaluateReply,
+    IdentifyReply,
+    PerturbReply,
+)
+from strategies.accounting import PromptAccountant, PromptsEvent
+from strategies.exchange import Answer
+from strategies.results import Results
+from strategies.state import Member, RoundState
+
+PHASE_OF = {
+    QUERY_IDENTIFY: "identify",
+    QUERY_PERTURB: "perturb",
+    TRAIN_DISTILL: "distil",
+    EVALUATE: "evaluate",
+}
+logger = logging.getLogger("flwr.fedcot")
+
+
+@dataclass(frozen=True)
+class Intake:
+    """Checks replies, charges the accountant and keeps the measurements.
+
+    Parameters
+    ----------
+    channel : Channel
+        The mechanism that was granted.
+    accountant : PromptAccountant
+        Is charged before anything of a reply is used.
+    results : Results
+        Takes the measurements.
+    """
+
+    channel: Channel
+    accountant: PromptAccountant
+    results: Results
+
+    def take(self, state: RoundState, answer: Answer) -> None:
+        """Put one reply into the state, or a line about it into `failures`."""
+        handlers: dict[str, Callable[[RoundState, Answer], None]] = {
+            QUERY_IDENTIFY: self._identity,
+            QUERY_PERTURB: self._prompts,
+            TRAIN_DISTILL: self._training,
+            EVALUATE: self._scores,
+        }
+        try:
+            handlers[answer.message_type](state, answer)
+        except (WireError, PrivacyBudgetExhausted) as error:
+            self.fail(state, answer.node_id, answer.message_type, str(error))
+
+    def fail(
+        self, state: RoundState, node_id: int, message_type: str, reason: str
+    ) -> None:
+        """Count a client that failed in a phase."""
+        partition = _partition_of(state, node_id)
+        who = f"node {node_id}" if partition is None else f"partition {partition}"
+        phase = PHASE_OF[message_type]
+        line = f"round {state.server_round}, {phase}, {who}: {reason}"
+        state.failures.append(line)
+        logger.warning("├── Failure: %s", line)
+
+    def _identity(self, state: RoundState, answer: Answer) -> None:
+        reply = IdentifyReply.decode(answer.content)
+        if reply.partition_id in state.members:
+            raise FedcotError(
+                f"two nodes hold partition {reply.partition_id}; give each its own "
+                "`partition-id` in the node config"
+            )
+        state.members[reply.partition_id] = Member(answer.node_id, reply)
+
+    def _prompts(self, state: RoundState, answer: Answer) -> None:
+        reply = PerturbReply.decode(answer.content)
+        partition = _own_partition(state, answer, reply.partition_id)
+        if (reply.slots, reply.vocabulary_size, reply.channel_hash) != (
+            self.channel.slots,
+            self.channel.size,
+            self.channel.hash,
+        ):
+            raise WireError("The prompts come from another channel than granted.")
+        fresh = tuple(prompt.record_key for prompt in reply.prompts if prompt.fresh)
+        self.accountant.compose(
+            PromptsEvent(
+                server_round=state.server_round,
+                partition_id=partition,
+                record_keys=fresh,
+                prompt_epsilon=reply.prompt_epsilon,
+                channel_hash=reply.channel_hash,
+            )
+        )
+        # A node's ledger remembers earlier runs, which this server has not seen.
+        spent = max(reply.spent_record_epsilon, self.accountant.get_epsilon(partition))
+        state.charged[partition] = max(spent, state.charged.get(partition, 0.0))
+        if reply.num_refused:
+            state.refused += reply.num_refused
+            state.exhausted.add(partition)
+            logger.warning(
+                "├── The ledger of partition %d refused %d prompts: its privacy budget "
+                "is spent.",
+                partition,
+                reply.num_refused,
+            )
+        state.asked[partition] = reply
+        self.results.note_prompts(state.server_round, answer, reply)
+        self._progress(state, "perturb", len(state.asked), epsilon=spent)
+
+    def _training(self, state: RoundState, answer: Answer) -> None:
+        reply = DistillReply.decode(answer.content)
+        partition = _own_partition(state, answer, reply.partition_id)
+        state.trained[partition] = reply
+        self.results.note_training(state.server_round, answer, reply)
+        losses = {
+            arm.arm: round(arm.rationale_loss[-1], 4)
+            for arm in reply.training
+            if arm.rationale_loss
+        }
+        self._progress(state, "distil", len(state.trained), rationale_loss=losses)
+
+    def _scores(self, state: RoundState, answer: Answer) -> None:
+        reply = EvaluateReply.decode(answer.content)
+        partition = _own_partition(state, answer, reply.partition_id)
+        state.evaluated[partition] = reply
+        self.results.note_scores(state.server_round, answer, reply)
+        self._progress(state, "evaluate", len(state.evaluated))
+
+    def _progress(
+        self, state: RoundState, phase: str, done: int, **more: object
+    ) -> None:
+        total = max(done, len(state.sampled))
+        self.results.progress(phase, state.server_round, done, total, **more)
+
+
+def _own_partition(state: RoundState, answer: Answer, claimed: int) -> int:
+    if _partition_of(state, answer.node_id) != claimed:
+        raise WireError(
+            f"A node answered for partition {claimed}, which is not its own."
+        )
+    return claimed
+
+
+def _partition_of(state: RoundState, node_id: int) -> int | None:
+    for partition, member in state.members.items():
+        if member.node_id == node_id:
+            return partition
+    return None

@@ -1,0 +1,107 @@
+"""The teacher's side: which prompts it answers, and the answers it has given."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from fedcot.config import RunConfig
+from fedcot.data.schema import Rationale, Record
+from fedcot.privacy.vocabulary import Vocabulary
+from fedcot.records import PerturbReply
+from fedcot.rows import SentRationale
+from fedcot.seeding import numpy_generator
+from fedcot.teacher.transformers_teacher import Completion
+
+Prompt = tuple[str, str, str]  # source, key, question
+Prompts = Sequence[Prompt]
+
+
+class Teacher(Protocol):
+    """A model that answers questions with rationales."""
+
+    name: str
+
+    def answer(
+        self,
+        questions: Sequence[str],
+        *,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> list[Completion]:
+        """Return one completion per question, in order."""
+        ...
+
+
+class AnswerBook:
+    """Answers all clients' prompts together and each distinct question once.
+
+    Parameters
+    ----------
+    teacher : Teacher
+        A rationale depends on its own question only.
+    """
+
+    def __init__(self, teacher: Teacher) -> None:
+        self.teacher = teacher
+        self._known: dict[str, Rationale | None] = {}
+
+    def answer(
+        self,
+        prompts: Mapping[int, Prompts],
+        *,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> dict[int, tuple[SentRationale, ...]]:
+        """Return the rationales of each partition's prompts."""
+        questions = dict.fromkeys(
+            question
+            for partition in sorted(prompts)
+            for _, _, question in prompts[partition]
+            if question not in self._known
+        )
+        if questions:
+            given = self.teacher.answer(list(questions), on_progress=on_progress)
+            for question, completion in zip(questions, given, strict=True):
+                self._known[question] = completion.rationale
+        return {
+            partition: tuple(self._sent(*prompt) for prompt in prompts[partition])
+            for partition in sorted(prompts)
+        }
+
+    def _sent(self, source: str, key: str, question: str) -> SentRationale:
+        rationale = self._known[question]
+        return SentRationale(
+            source=source,
+            key=key,
+            parsed=rationale is not None,
+            text=_printable(rationale.text) if rationale else "",
+            answer=_printable(rationale.answer) if rationale else "",
+        )
+
+
+def prompts_of(reply: PerturbReply, vocabulary: Vocabulary) -> list[Prompt]:
+    """Return what a client asked, as text."""
+    released = [
+        ("fedcot", prompt.record_key, vocabulary.decode(prompt.ids))
+        for prompt in reply.prompts
+    ]
+    raw = [
+        ("distil", prompt.record_key, prompt.question) for prompt in reply.raw_prompts
+    ]
+    return released + raw
+
+
+def bank_prompts(
+    bank: Sequence[Record], config: RunConfig, *, partition_id: int, server_round: int
+) -> list[Prompt]:
+    """Return a client's share of the public bank in a round.
+
+    Drawn by seed alone, as many as the client's own prompts, none twice in a run.
+    """
+    size = min(config.records_per_round, len(bank))
+    order = numpy_generator(config.seed, "bank", partition_id).permutation(len(bank))
+    start = (server_round - 1) * size
+    chosen = [bank[order[(start + step) % len(bank)]] for step in range(size)]
+    return [("random-bank", record.question, record.question) for record in chosen]
+
+
+def _printable(text: str) -> str:
+    """Replace lone surrogates, which a deployed node could not serialise."""
+    return text.encode("utf-8", "replace").decode("utf-8")

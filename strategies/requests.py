@@ -1,0 +1,171 @@
+"""What the server sends, built from the state of the round."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from fedcot import provenance
+from fedcot.arms import ASKED_SOURCES, SOURCES, needs_raw_prompts
+from fedcot.config import RunConfig
+from fedcot.data.schema import Record
+from fedcot.errors import FedcotError
+from fedcot.models.sources import artefact_hash
+from fedcot.privacy.channels import Channel
+from fedcot.privacy.vocabulary import Vocabulary
+from fedcot.records import (
+    DistillRequest,
+    EvaluateRequest,
+    IdentifyRequest,
+    PerturbRequest,
+)
+from fedcot.runs import RunDirectory
+from strategies.questions import Prompt, bank_prompts, prompts_of
+from strategies.state import Member, RoundState
+
+logger = logging.getLogger("flwr.fedcot")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Public:
+    """What server and clients both know: vocabulary, mechanism and problem bank."""
+
+    vocabulary: Vocabulary
+    channel: Channel
+    bank: Sequence[Record]
+
+
+class Requests:
+    """Builds one fresh message per client.
+
+    Parameters
+    ----------
+    config : RunConfig
+        Settings of the run.
+    public : Public
+        Vocabulary, mechanism and bank.
+    run_key : str
+        16 hex digits that name the run in the nodes' state folders.
+    run : RunDirectory
+        Simulated nodes write into it.
+    """
+
+    def __init__(
+        self, config: RunConfig, public: Public, *, run_key: str, run: RunDirectory
+    ) -> None:
+        self.config = config
+        self.public = public
+        self.run_key = run_key
+        self.run = run
+
+    @property
+    def record_epsilon(self) -> float:
+        """The limit for one record, in nats; none without a mechanism."""
+        return record_limit(self.config)
+
+    def identify(self) -> IdentifyRequest:
+        """Ask who a node is."""
+        return IdentifyRequest(
+            code_hash=provenance.code_hash(),
+            student_hash=artefact_hash(self.config.student, "student"),
+            vocabulary_hash=self.public.vocabulary.hash,
+        )
+
+    def perturb(
+        self, state: RoundState, partition: int, sources: tuple[str, ...]
+    ) -> PerturbRequest:
+        """Ask for prompts of some sources within what was granted."""
+        return PerturbRequest(
+            server_round=state.server_round,
+            sources=sources,
+            mechanism=self.config.mechanism,
+            token_epsilon=self.config.token_epsilon,
+            record_epsilon=self.record_epsilon,
+            channel_hash=self.public.channel.hash,
+            run_key=self.run_key,
+            run_dir=self._run_dir(state, partition),
+        )
+
+    def distil(
+        self, state: RoundState, partition: int, arms: tuple[str, ...]
+    ) -> DistillRequest:
+        """Send a client its rationales, to train with."""
+        return DistillRequest(
+            server_round=state.server_round,
+            arms=arms,
+            run_key=self.run_key,
+            run_dir=self._run_dir(state, partition),
+            rationales=state.answered[partition],
+            adapters=state.aggregated,
+        )
+
+    def evaluate(
+        self, state: RoundState, partition: int, arms: tuple[str, ...], *, final: bool
+    ) -> EvaluateRequest:
+        """Ask a client to score its students."""
+        return EvaluateRequest(
+            server_round=state.server_round,
+            arms=arms,
+            final=final,
+            run_key=self.run_key,
+            run_dir=self._run_dir(state, partition),
+            adapters=state.aggregated,
+        )
+
+    def prompts(
+        self, state: RoundState, partition: int, arms: Sequence[str]
+    ) -> list[Prompt]:
+        """Return what the teacher has to answer for a client."""
+        prompts: list[Prompt] = []
+        if partition in state.asked:
+            prompts += prompts_of(state.asked[partition], self.public.vocabulary)
+        if "random-bank" in arms:
+            prompts += bank_prompts(
+                self.public.bank,
+                self.config,
+                partition_id=partition,
+                server_round=state.server_round,
+            )
+        return prompts
+
+    def _run_dir(self, state: RoundState, partition: int) -> str:
+        """Return the run directory, for simulated nodes: they write into it."""
+        simulated = state.members[partition].identity.simulated
+        return str(self.run.path) if simulated else ""
+
+
+def record_limit(config: RunConfig) -> float:
+    """Return the limit for one record, in nats; infinite without a mechanism."""
+    return float("inf") if config.mechanism == "none" else config.record_epsilon
+
+
+def asked_sources(arms: Sequence[str], *, granted: bool) -> tuple[str, ...]:
+    """Return what clients have to send for the arms of this run."""
+    wanted = {SOURCES.get(arm) for arm in arms}
+    return tuple(
+        source
+        for source in ASKED_SOURCES
+        if source in wanted and (granted or source != "fedcot")
+    )
+
+
+def allowed_arms(
+    arms: tuple[str, ...], members: Mapping[int, Member]
+) -> tuple[str, ...]:
+    """Leave out the arms that need raw questions if a node's owner forbids them.
+
+    Raises
+    ------
+    FedcotError
+        No arm is left.
+    """
+    if all(member.identity.raw_prompts_allowed for member in members.values()):
+        return arms
+    kept = tuple(arm for arm in arms if not needs_raw_prompts(arm))
+    if not kept:
+        raise FedcotError(
+            "every arm needs raw prompts, which the nodes do not allow; set "
+            "`allow-raw-prompts=true` in their node config or choose other arms"
+        )
+    if kept != arms:
+        logger.warning("├── A node does not allow raw prompts: kept %s", list(kept))
+    return kept

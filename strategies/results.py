@@ -1,0 +1,243 @@
+"""What a run measured: lines while it goes on, the summary at its end."""
+
+import math
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fedcot import provenance
+from fedcot.arms import headline_prompt
+from fedcot.config import RunConfig
+from fedcot.data.partition import load_partition, load_public_bank
+from fedcot.evaluation.evaluate import evaluate_teacher
+from fedcot.evaluation.metrics import proportion
+from fedcot.node_training import training_settings
+from fedcot.records import DistillReply, EvaluateReply, PerturbReply
+from fedcot.rows import ArmScore
+from fedcot.runs import RunDirectory
+from fedcot.student.base import load_base
+from fedcot.student.training import save_adapter
+from fedcot.teacher.transformers_teacher import TransformersTeacher
+from strategies.exchange import Answer
+from strategies.questions import Teacher
+from strategies.state import Member
+
+COMPLETED, FAILED, EXHAUSTED = "completed", "failed", "budget-exhausted"
+
+
+class Results:
+    """Collects the measurements of a run and writes them to its directory.
+
+    Parameters
+    ----------
+    run : RunDirectory
+        Where lines and summary go.
+    config : RunConfig
+        Settings of the run.
+    """
+
+    def __init__(self, run: RunDirectory, config: RunConfig) -> None:
+        self.run = run
+        self.config = config
+        self.timing: dict[str, float] = defaultdict(float)
+        self.teacher: dict[str, Any] | None = None
+        # The newest score of each partition, by arm, prompt and split.
+        self._scores: dict[tuple[str, str, str], dict[int, ArmScore]] = defaultdict(
+            dict
+        )
+
+    @contextmanager
+    def timed(self, phase: str) -> Iterator[None]:
+        """Add the seconds of a phase to the timing."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.timing[phase] += time.monotonic() - started
+
+    def note_prompts(
+        self, server_round: int, answer: Answer, reply: PerturbReply
+    ) -> None:
+        """Write what one client released."""
+        self._line(
+            server_round,
+            "perturb",
+            reply.partition_id,
+            answer,
+            num_prompts=len(reply.prompts),
+            num_raw_prompts=len(reply.raw_prompts),
+            num_fresh=reply.num_fresh,
+            num_refused=reply.num_refused,
+            prompt_epsilon=reply.prompt_epsilon,
+            record_epsilon=reply.spent_record_epsilon,
+        )
+
+    def note_training(
+        self, server_round: int, answer: Answer, reply: DistillReply
+    ) -> None:
+        """Write how one client trained each arm."""
+        partition = reply.partition_id
+        self._line(server_round, "distil", partition, answer, withheld=reply.withheld)
+        for training in reply.training:
+            row = {"round": server_round, "phase": "distil", "partition": partition}
+            self.run.append_metrics({**row, **asdict(training)})
+
+    def note_scores(
+        self, server_round: int, answer: Answer, reply: EvaluateReply
+    ) -> None:
+        """Write the scores of one client and keep the newest."""
+        partition = reply.partition_id
+        self._line(server_round, "evaluate", partition, answer, withheld=reply.withheld)
+        for score in reply.scores:
+            row = {"round": server_round, "phase": "evaluate", "partition": partition}
+            share = score.exact_match / max(1, score.num_records)
+            self.run.append_metrics({**row, **asdict(score), "accuracy": share})
+            self._scores[score.arm, score.prompt, score.split][partition] = score
+
+    def progress(
+        self, phase: str, server_round: int, done: int, total: int, **more: Any
+    ) -> None:
+        """Write one line that `fedcot run` shows while the run goes on."""
+        self.run.append_progress(phase, server_round, done, total, **more)
+
+    def measure_teacher(self, teacher: Teacher, members: Mapping[int, Member]) -> None:
+        """Score the teacher on the questions that the arms are scored on.
+
+        The server can read them in a simulation only; in a deployment it takes public
+        problems of the same families instead.
+        """
+        identities = [members[partition].identity for partition in sorted(members)]
+        if all(identity.simulated for identity in identities):
+            questions = [
+                record
+                for who in identities
+                for record in load_partition(
+                    self.config, who.partition_id, who.num_partitions
+                ).test
+            ]
+            measured_on = "the clients' test questions"
+        else:
+            size = self.config.test_records * len(identities)
+            questions = list(load_public_bank(self.config, size))
+            measured_on = "public problems"
+        score = evaluate_teacher(cast(TransformersTeacher, teacher), questions)
+        self.teacher = {
+            "accuracy": _estimate(score.exact_match, score.n),
+            "rationale_validity": score.valid_rationales / max(1, score.n),
+            "measured_on": measured_on,
+        }
+
+    def save_global(self, arm: str, adapter: Mapping[str, NDArray[np.float32]]) -> None:
+        """Write an aggregated adapter in PEFT's format."""
+        tensors = {name: torch.from_numpy(value) for name, value in adapter.items()}
+        folder = self.run.adapter_folder(arm, None)
+        base = load_base(self.config.student)
+        save_adapter(base, tensors, training_settings(self.config), folder)
+
+    def accuracy(self) -> dict[str, dict[str, float]]:
+        """Return the headline accuracy of each arm, the teacher first.
+
+        Pooled over the test records of all clients.
+        """
+        found = {"teacher": self.teacher["accuracy"]} if self.teacher else {}
+        for arm in self.config.arm_names:
+            if score := self._pooled(arm, headline_prompt(arm), "test"):
+                found[arm] = score
+        return found
+
+    def _pooled(self, arm: str, prompt: str, split: str) -> dict[str, float] | None:
+        scores = self._scores.get((arm, prompt, split), {}).values()
+        records = sum(score.num_records for score in scores)
+        if records == 0:
+            return None
+        return _estimate(sum(score.exact_match for score in scores), records)
+
+    def _by_prompt(self) -> dict[str, dict[str, Any]]:
+        return {
+            arm: {
+                prompt: score
+                for prompt in ("explain", "predict")
+                if (score := self._pooled(arm, prompt, "test"))
+            }
+            for arm in self.config.arm_names
+        }
+
+    def _deep(self) -> dict[str, Any]:
+        return {
+            arm: score
+            for arm in self.config.arm_names
+            if (score := self._pooled(arm, headline_prompt(arm), "deep-test"))
+        }
+
+    def _validity(self) -> dict[str, float]:
+        found = {"teacher": self.teacher["rationale_validity"]} if self.teacher else {}
+        for arm in self.config.arm_names:
+            scores = self._scores.get((arm, "explain", "test"), {}).values()
+            if records := sum(score.num_records for score in scores):
+                found[arm] = sum(s.valid_rationales for s in scores) / records
+        return found
+
+    def summary(
+        self,
+        *,
+        status: str,
+        num_partitions: int,
+        num_rounds: int,
+        privacy: Mapping[str, Any],
+        traffic: Mapping[str, int],
+        failures: Iterable[str],
+        **more: Any,
+    ) -> dict[str, Any]:
+        """Return every key of `summary.json`."""
+        return {
+            "status": status,
+            "mode": self.config.mode,
+            "mechanism": self.config.mechanism,
+            "seed": self.config.seed,
+            "num_partitions": num_partitions,
+            "num_rounds": num_rounds,
+            "accuracy": self.accuracy(),
+            "accuracy_by_prompt": self._by_prompt(),
+            "accuracy_deep": self._deep(),
+            "teacher_measured_on": self.teacher["measured_on"] if self.teacher else "",
+            "rationale_validity": self._validity(),
+            "privacy": privacy,
+            "traffic": traffic,
+            "timing": {phase: round(s, 3) for phase, s in self.timing.items()},
+            "failures": list(failures),
+            "git_commit": provenance.git_commit(),
+            "versions": provenance.versions(),
+            **more,
+        }
+
+    def _line(
+        self,
+        server_round: int,
+        phase: str,
+        partition: int,
+        answer: Answer,
+        **more: Any,
+    ) -> None:
+        row = {
+            "round": server_round,
+            "phase": phase,
+            "partition": partition,
+            "seconds": round(answer.seconds, 3),
+            "uplink_bytes": answer.uplink_bytes,
+            "downlink_bytes": answer.downlink_bytes,
+        }
+        self.run.append_metrics({**row, **more})
+
+
+def _estimate(hits: int, records: int) -> dict[str, float]:
+    if records == 0:
+        return {"mean": math.nan, "stderr": math.nan, "n": 0}
+    estimate = proportion(hits, records)
+    return {"mean": estimate.mean, "stderr": estimate.stderr, "n": records}

@@ -1,0 +1,106 @@
+"""The state of a round: everything that its phases read and write.
+
+A phase changes nothing else, skips what is already there and sends what is missing, so
+that a round can be taken up again after any phase.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedcot.records import DistillReply, EvaluateReply, IdentifyReply, PerturbReply
+from fedcot.rows import SentRationale
+from fedcot.seeding import numpy_generator
+
+Adapters = dict[str, dict[str, NDArray[np.float32]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A client of this run: its node id in Flower and what it said about itself."""
+
+    node_id: int
+    identity: IdentifyReply
+
+
+@dataclass
+class RoundState:
+    """One round, by partition id.
+
+    Attributes
+    ----------
+    server_round : int
+        1-based.
+    members : dict
+        Clients that identified themselves.
+    sampled : tuple of int
+        Partitions that train in this round.
+    granted : dict of int to bool
+        Whether a client may release prompts in this round.
+    asked, answered, trained, evaluated : dict
+        What came of each phase.
+    aggregated : dict
+        Global adapters by arm; empty unless adapters are averaged.
+    charged : dict of int to float
+        Nats of the record that was charged most, over all rounds.
+    answered_counts : dict of (str, int) to int
+        Parsed rationales sent so far by source and partition; public.
+    failures : list of str
+        One line for each client that failed in a phase.
+    exhausted : set of int
+        Partitions whose budget refused a release.
+    refused : int
+        Releases refused so far.
+    """
+
+    server_round: int
+    members: dict[int, Member] = field(default_factory=dict)
+    sampled: tuple[int, ...] = ()
+    granted: dict[int, bool] = field(default_factory=dict)
+    asked: dict[int, PerturbReply] = field(default_factory=dict)
+    answered: dict[int, tuple[SentRationale, ...]] = field(default_factory=dict)
+    trained: dict[int, DistillReply] = field(default_factory=dict)
+    evaluated: dict[int, EvaluateReply] = field(default_factory=dict)
+    aggregated: Adapters = field(default_factory=dict)
+    charged: dict[int, float] = field(default_factory=dict)
+    answered_counts: dict[tuple[str, int], int] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+    exhausted: set[int] = field(default_factory=set)
+    refused: int = 0
+
+    def next_round(self) -> "RoundState":
+        """Return the state of the next round, with what outlives a round."""
+        return RoundState(
+            server_round=self.server_round + 1,
+            members=self.members,
+            aggregated=self.aggregated,
+            charged=self.charged,
+            answered_counts=self.answered_counts,
+            failures=self.failures,
+            exhausted=self.exhausted,
+            refused=self.refused,
+        )
+
+    @property
+    def all_exhausted(self) -> bool:
+        """Whether no sampled client may release anything any more."""
+        return bool(self.sampled) and set(self.sampled) <= self.exhausted
+
+
+def sample_partitions(
+    members: Mapping[int, Member], *, fraction: float, seed: int, server_round: int
+) -> tuple[int, ...]:
+    """Return the partitions that train in a round, in order, at least one.
+
+    Node ids are random in every run; partition ids are not, so one seed gives one
+    sample.
+    """
+    partitions = sorted(members)
+    size = max(1, round(fraction * len(partitions)))
+    if size >= len(partitions):
+        return tuple(partitions)
+    generator = numpy_generator(seed, "sampling", server_round)
+    chosen = generator.choice(partitions, size=size, replace=False)
+    return tuple(sorted(int(partition) for partition in chosen))

@@ -1,0 +1,354 @@
+"""The whole strategy against clients in this process."""
+
+import json
+
+import pytest
+from flwr.app import Context, RecordDict
+
+import client_app
+import server_app
+from fedcot import provenance
+from fedcot.errors import CodeMismatchError, ConfigError, FedcotError
+from fedcot.node import Node
+from fedcot.privacy.vocabulary import world_vocabulary
+from fedcot.records import (
+    EVALUATE,
+    QUERY_PERTURB,
+    TRAIN_DISTILL,
+    DistillReply,
+    EvaluateReply,
+)
+from strategies.state import Member, RoundState, sample_partitions
+from tests.fakes import (
+    ScriptedTeacher,
+    federate,
+    node_configs,
+    tiny_config,
+    tiny_world,  # noqa: F401
+)
+from tests.grid import LocalGrid
+
+SUMMARY_KEYS = {
+    "status",
+    "mode",
+    "mechanism",
+    "seed",
+    "num_partitions",
+    "num_rounds",
+    "accuracy",
+    "rationale_validity",
+    "privacy",
+    "traffic",
+    "timing",
+    "failures",
+    "git_commit",
+    "versions",
+}
+PRIVACY_KEYS = {
+    "unit",
+    "neighboring_relation",
+    "token_epsilon",
+    "prompt_epsilon_max",
+    "record_epsilon_max",
+    "delta",
+    "guarantee",
+    "uncharged",
+}
+ALL_ARMS = (
+    "zero-shot,standalone,self-rationale,shuffled-rationale,random-bank,distil,fedcot"
+)
+pytestmark = pytest.mark.usefixtures("tiny_world")
+
+
+def summary_of(run) -> dict:
+    return json.loads((run.path / "summary.json").read_text())
+
+
+def rows_of(run, **wanted) -> list[dict]:
+    lines = (run.path / "metrics.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    return [r for r in rows if all(r.get(k) == v for k, v in wanted.items())]
+
+
+def test_a_run_with_every_arm_leaves_everything_behind(tmp_path):
+    teacher = ScriptedTeacher()
+    config = tiny_config(tmp_path / "a", arms=ALL_ARMS, test_tape=False)
+    run, grid = federate(config, count=2, teacher=teacher)
+    summary = summary_of(run)
+
+    assert summary.keys() >= SUMMARY_KEYS
+    assert summary["status"] == "completed"
+    assert (summary["num_partitions"], summary["num_rounds"]) == (2, 2)
+    assert list(summary["accuracy"]) == ["teacher", *ALL_ARMS.split(",")]
+    assert all(score["n"] == 8 for score in summary["accuracy"].values())
+    assert set(summary["timing"]) == {
+        "identify",
+        "perturb",
+        "answer",
+        "distil",
+        "aggregate",
+        "evaluate",
+    }
+    assert summary["traffic"]["uplink_bytes"] == sum(len(b) for _, b in grid.uplink)
+
+    # Each prompt was answered in one call with all clients' prompts of that poll.
+    assert len(teacher.asked) <= 2 * 2 + 1
+    for arm in ALL_ARMS.split(",")[1:]:
+        for partition in range(2):
+            folder = run.path / "adapters" / arm / f"partition-{partition}"
+            assert (folder / "adapter_config.json").is_file()
+    trained = rows_of(run, phase="distil", arm="fedcot", round=2, partition=1)
+    assert trained[0]["num_pairs"] == 8  # those of round 1 and round 2
+    assert len(trained[0]["rationale_loss"]) == 1
+    bank = rows_of(run, phase="distil", arm="random-bank", round=2, partition=1)
+    assert bank[0]["num_pairs"] == 8
+    config_file = json.loads((run.path / "config.json").read_text())
+    assert config_file["run_config"] == config.to_run_config()
+
+    # Privacy is stated per arm, with the epsilon that was enumerated.
+    privacy = summary["privacy"]
+    slots = world_vocabulary().length
+    for line in privacy["per_arm"].values():
+        assert line.keys() >= PRIVACY_KEYS
+        assert "simulation-only" in line["uncharged"][0]
+    fedcot = privacy["per_arm"]["fedcot"]
+    assert 7.98 <= fedcot["token_epsilon"] <= 8.0
+    assert fedcot["prompt_epsilon_max"] == pytest.approx(
+        slots * fedcot["token_epsilon"]
+    )
+    # Perturbed once ever: two rounds cost one prompt.
+    assert fedcot["record_epsilon_max"] == pytest.approx(fedcot["prompt_epsilon_max"])
+    for arm in ("distil", "shuffled-rationale"):
+        assert privacy["per_arm"][arm]["record_epsilon_max"] == "inf"
+    for arm in ("zero-shot", "standalone", "self-rationale", "random-bank"):
+        assert privacy["per_arm"][arm]["record_epsilon_max"] == 0.0
+    assert privacy["worst_arm"]["record_epsilon_max"] == "inf"
+    assert privacy["covers"] == "epsilon covers prompts only"
+
+
+def test_a_later_round_costs_nothing_for_what_was_released(tmp_path):
+    config = tiny_config(
+        tmp_path / "a", arms="fedcot", records_per_round=8, test_tape=False
+    )
+    run, _ = federate(config)
+    first, second = (rows_of(run, phase="perturb", round=r) for r in (1, 2))
+    assert {row["num_fresh"] for row in first} == {8}
+    assert {row["num_fresh"] for row in second} == {0}
+    assert {row["num_prompts"] for row in second} == {8}
+    assert {r["record_epsilon"] for r in first} == {r["record_epsilon"] for r in second}
+
+
+def test_a_client_that_still_perturbs_does_not_hold_up_the_others(tmp_path):
+    config = tiny_config(tmp_path / "a", arms="fedcot", num_server_rounds=1)
+    _, grid = federate(config, late=4)
+    order = [entry for entry in grid.log if entry[1] in (QUERY_PERTURB, TRAIN_DISTILL)]
+    slow = order.index((0, QUERY_PERTURB))
+    trained = [order.index((p, TRAIN_DISTILL)) for p in (1, 2)]
+    assert max(trained) < slow
+
+
+def test_a_failing_client_is_counted_and_the_others_go_on(tmp_path, monkeypatch):
+    perturb = Node.perturb
+
+    def fails_once(self, request):
+        if self.owner.partition_id == 1:
+            raise RuntimeError(self.partition.train[0].question)
+        return perturb(self, request)
+
+    monkeypatch.setattr(Node, "perturb", fails_once)
+    run, grid = federate(
+        tiny_config(tmp_path / "a", arms="fedcot", num_server_rounds=1)
+    )
+    summary = summary_of(run)
+    assert summary["status"] == "completed"
+    assert len(summary["failures"]) == 1
+    assert "partition 1: the client failed" in summary["failures"][0]
+    assert "(RuntimeError)" in summary["failures"][0]
+    assert not any(b"axolotl" in sent for _, sent in grid.uplink)
+    # The text stays with the node, where its owner can read it.
+    log = (run.path / "nodes" / "partition-1" / "errors.log").read_text()
+    assert "axolotl" in log
+
+
+def test_a_run_without_a_client_left_fails_and_says_why(tmp_path, monkeypatch):
+    def fails(self, request):
+        raise RuntimeError("quokka")
+
+    monkeypatch.setattr(Node, "distil", fails)
+    config = tiny_config(tmp_path / "a", arms="fedcot")
+    with pytest.raises(FedcotError, match="no client came through the phase distil"):
+        federate(config)
+    summary = json.loads((tmp_path / "a" / "summary.json").read_text())
+    assert summary["status"] == "failed"
+    assert "RuntimeError" in summary["reason"]
+    assert "\n" not in summary["reason"]
+
+
+def test_a_client_with_other_code_refuses_and_the_run_ends(tmp_path, monkeypatch):
+    # The server asks for its hash twice, for config.json and for the request.
+    hashes = iter(["server", "server"])
+    monkeypatch.setattr(provenance, "code_hash", lambda: next(hashes, "client"))
+    with pytest.raises(CodeMismatchError, match="other code"):
+        federate(tiny_config(tmp_path / "a"))
+    summary = json.loads((tmp_path / "a" / "summary.json").read_text())
+    assert summary["status"] == "failed"
+
+
+def test_a_prompt_that_costs_more_than_a_record_may_is_never_asked(tmp_path):
+    config = tiny_config(tmp_path / "a", arms="standalone,fedcot", record_epsilon=10.0)
+    run, grid = federate(config)
+    assert summary_of(run)["status"] == "budget-exhausted"
+    assert not [kind for _, kind in grid.log if kind == QUERY_PERTURB]
+
+
+def test_a_ledger_that_refuses_ends_the_run_after_a_last_evaluation(tmp_path):
+    # The owner allows one record's prompt, the server would allow more.
+    nodes = node_configs(2, **{"max-record-epsilon": 100.0})
+    config = tiny_config(
+        tmp_path / "a", arms="zero-shot,fedcot", num_server_rounds=3, test_tape=False
+    )
+    run, _ = federate(config, nodes=nodes)
+    summary = summary_of(run)
+    assert summary["status"] == "budget-exhausted"
+    assert summary["num_rounds"] == 1
+    assert summary["refused"] == 8
+    assert summary["accuracy"]["zero-shot"]["n"] == 8
+    assert summary["privacy"]["per_arm"]["fedcot"]["record_epsilon_max"] == 0.0
+
+
+def test_raw_arms_are_left_out_where_an_owner_forbids_them(tmp_path):
+    config = tiny_config(
+        tmp_path / "a", arms="distil,fedcot", num_server_rounds=1, test_tape=False
+    )
+    deployed = {"simulation": False, "max-record-epsilon": 250.0}
+    nodes = [
+        {**node, **deployed, "state-dir": str(tmp_path / f"node-{i}")}
+        for i, node in enumerate(node_configs(2))
+    ]
+    run, grid = federate(config, nodes=nodes)
+    summary = summary_of(run)
+    assert list(summary["privacy"]["per_arm"]) == ["fedcot"]
+    assert summary["privacy"]["per_arm"]["fedcot"]["uncharged"] == []
+    # A deployed node sends no loss, no accuracy and no count of what it filtered.
+    assert "fedcot" not in summary["accuracy"]
+    assert summary["teacher_measured_on"] == "public problems"
+    for reply_type in (DistillReply, EvaluateReply):
+        kind = TRAIN_DISTILL if reply_type is DistillReply else EVALUATE
+        contents = [content for name, content in grid.replies if name == kind]
+        assert len(contents) == 2
+        for reply in map(reply_type.decode, contents):
+            assert reply == reply_type(partition_id=reply.partition_id, withheld=True)
+    assert not (run.path / "nodes").exists()
+    for i in range(2):
+        state = tmp_path / f"node-{i}"
+        assert (state / "ledger").is_dir()
+        assert list(state.glob("*/adapters/fedcot/partition-*/adapter_config.json"))
+        assert list(state.glob("*/metrics.jsonl"))
+
+
+def test_averaged_adapters_leave_without_labels_and_cost_nothing_more(tmp_path):
+    config = tiny_config(
+        tmp_path / "a", arms="standalone,fedcot", aggregation="fedavg", test_tape=False
+    )
+    run, _ = federate(config)
+    folder = run.path / "adapters" / "fedcot" / "global"
+    assert (folder / "adapter_model.safetensors").is_file()
+    assert not (run.path / "adapters" / "standalone" / "global").exists()
+    rows = rows_of(run, phase="distil", arm="fedcot")
+    assert all(row["label_loss"] == [] for row in rows)
+    line = summary_of(run)["privacy"]["per_arm"]["fedcot"]
+    assert line["record_epsilon_max"] == pytest.approx(line["prompt_epsilon_max"])
+
+
+def test_averaged_adapters_that_saw_private_questions_are_infinite(tmp_path):
+    config = tiny_config(
+        tmp_path / "a",
+        arms="fedcot",
+        aggregation="fedavg",
+        pairing="original",
+        num_server_rounds=1,
+        test_tape=False,
+    )
+    run, _ = federate(config, count=2)
+    line = summary_of(run)["privacy"]["per_arm"]["fedcot"]
+    assert line["record_epsilon_max"] == "inf"
+    assert "adapters" in line["guarantee"]
+
+
+def test_a_prompt_limit_below_the_mechanism_writes_nothing(tmp_path):
+    with pytest.raises(ConfigError, match="`prompt-epsilon` must be at least"):
+        federate(tiny_config(tmp_path / "a", prompt_epsilon=5.0))
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_part_of_the_clients_is_sampled_by_partition_and_seed(tmp_path):
+    members = {p: Member(1000 - p, None) for p in range(10)}
+    draws = [
+        sample_partitions(members, fraction=0.3, seed=seed, server_round=r)
+        for seed in (0, 0, 1)
+        for r in (1, 2, 3)
+    ]
+    assert draws[:3] == draws[3:6] != draws[6:]
+    assert len({*draws[:3]}) > 1
+    assert all(len(draw) == 3 and list(draw) == sorted(draw) for draw in draws)
+    one = {0: Member(1, None)}
+    assert sample_partitions(one, fraction=0.01, seed=0, server_round=1) == (0,)
+
+    config = tiny_config(tmp_path / "a", arms="fedcot", fraction_train=0.4)
+    run, _ = federate(config)
+    for server_round in (1, 2):
+        assert len(rows_of(run, phase="perturb", round=server_round)) == 1
+    # At the end everybody is scored, trained or not.
+    assert summary_of(run)["accuracy"]["fedcot"]["n"] == 12
+
+
+def test_a_round_can_be_taken_up_again_after_any_phase(tmp_path):
+    # Every phase skips what the state holds: a second pass sends nothing.
+    config = tiny_config(tmp_path / "a", arms="fedcot", num_server_rounds=1)
+    sent: list[int] = []
+
+    def twice(self, grid, state):
+        for _, phase in self.phases:
+            phase(grid, state)
+            before = len(grid.log)
+            phase(grid, state)
+            sent.append(len(grid.log) - before)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("strategies.phased.PhasedStrategy.run_round", twice)
+        run, _ = federate(config, count=2)
+    assert sent == [0] * 6
+    assert summary_of(run)["status"] == "completed"
+
+
+def test_the_next_round_keeps_what_outlives_one():
+    state = RoundState(server_round=1, failures=["a"], refused=2)
+    state.asked[0] = state.answered[0] = None
+    state.charged[0] = 3.0
+    following = state.next_round()
+    assert following.server_round == 2
+    assert following.failures == ["a"]
+    assert following.refused == 2
+    assert following.charged == {0: 3.0}
+    assert not following.asked
+    assert not following.answered
+
+
+def test_flowers_four_hooks_refuse(tmp_path):
+    # A wrapper that changes messages in the hooks would otherwise do nothing.
+    config = tiny_config(tmp_path / "a", arms="zero-shot", num_server_rounds=1)
+    grid = LocalGrid(client_app.app, node_configs(1), config.to_run_config())
+    server_app.run(grid, config, ScriptedTeacher())
+    from strategies import FedCoT
+
+    strategy = FedCoT.__new__(FedCoT)
+    with pytest.raises(NotImplementedError, match="phases of its own"):
+        strategy.aggregate_train(1, [])
+
+
+def test_a_config_error_ends_the_server_app_with_one_line(caplog):
+    context = Context(1, 1, {}, RecordDict(), {"token-epsilon": -1.0})
+    with pytest.raises(ConfigError) as caught:
+        server_app.main(None, context)
+    assert "\n" not in str(caught.value)
+    assert "`token-epsilon` must be > 0" in str(caught.value)
