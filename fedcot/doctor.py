@@ -1,0 +1,121 @@
+"""What is installed, what a run would use, and what is wrong.
+
+Nothing is changed and nothing is fetched.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from fedcot import __version__
+from fedcot.config import RunConfig
+from fedcot.errors import FedcotError
+from fedcot.provenance import code_hash, versions
+from fedcot.runs import default_root
+
+_FREE_BYTES: Final = 2_000_000_000
+_SCRIPTS: Final = ("flwr", "flower-superlink", "flower-superexec", "flwr-simulation")
+_BESIDE_VERSIONS: Final = ("opacus", "dp_accounting", "matplotlib", "jinja2", "typer")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One finding; `remedy` says what to do when it is not ok."""
+
+    name: str
+    found: str
+    ok: bool = True
+    remedy: str = ""
+
+
+def examine(config: RunConfig) -> list[Check]:
+    """Return every finding for a run with these settings."""
+    checks: list[Check] = []
+    for part in (_software, _machine, lambda: _models(config), lambda: _plan(config)):
+        checks.extend(_guarded(part))
+    return checks
+
+
+def _guarded(part: Callable[[], Iterator[Check]]) -> Iterator[Check]:
+    """Turn an error that a user can act on into a finding."""
+    try:
+        yield from part()
+    except (FedcotError, ImportError, OSError) as error:
+        text = " ".join(str(error).split())
+        yield Check("error", text, ok=False, remedy="see the message")
+
+
+def _software() -> Iterator[Check]:
+    yield Check("fedcot", f"{__version__} in {Path(__file__).parent}")
+    for name, version in versions().items():
+        if name == "fedcot":  # a checkout has no installed version
+            continue
+        missing = version == "not installed"
+        yield Check(name, version, not missing, f"pip install {name}")
+    for name in _BESIDE_VERSIONS:
+        found = importlib.util.find_spec(name) is not None
+        yield Check(
+            name, "installed" if found else "missing", found, "pip install fedcot"
+        )
+    folder = Path(sys.executable).parent
+    for script in _SCRIPTS:
+        found = (folder / script).is_file()
+        shown = str(folder / script) if found else "missing"
+        yield Check(script, shown, found, "pip install 'flwr[simulation]'")
+    for module in ("server_app", "client_app", "strategies", "fedcot_weights"):
+        spec = importlib.util.find_spec(module)
+        found = spec is not None
+        shown = "missing" if spec is None else str(spec.origin or "a folder")
+        yield Check(module, shown, found, "install fedcot, or start in its checkout")
+    yield Check("code", code_hash()[:16])
+
+
+def _machine() -> Iterator[Check]:
+    import torch
+
+    yield Check("processors", str(os.cpu_count() or 1))
+    cuda = torch.cuda.is_available()
+    yield Check("accelerator", torch.cuda.get_device_name(0) if cuda else "none (CPU)")
+    temporary = Path(tempfile.gettempdir())
+    for name, folder in (("temporary folder", temporary), ("current folder", Path())):
+        free = shutil.disk_usage(folder).free
+        shown = f"{folder.absolute()}, {free / 1e9:.1f} GB free"
+        yield Check(name, shown, free > _FREE_BYTES, "free some space")
+    root = default_root()
+    place = next(path for path in (root, *root.parents) if path.exists())
+    yield Check("runs go to", str(root), os.access(place, os.W_OK), "pass --run-dir")
+
+
+def _models(config: RunConfig) -> Iterator[Check]:
+    from fedcot.models.sources import model_folder
+
+    yield Check("teacher", str(model_folder(config.teacher, "teacher")))
+    yield Check("student", str(model_folder(config.student, "student")))
+    yield Check("public language model", str(model_folder("builtin", "public-lm")))
+
+
+def _plan(config: RunConfig) -> Iterator[Check]:
+    from fedcot.preflight import world_channel
+    from fedcot.privacy.accounting import plan
+
+    planned = plan(
+        world_channel(config),
+        record_epsilon=config.record_epsilon,
+        rounds=config.num_server_rounds,
+        delta=config.delta,
+        is_private=not config.test_tape,
+    )
+    yield Check("arms", config.arms)
+    for line in planned.lines():
+        yield Check("privacy", " ".join(line.split()))
+    within = planned.is_within_limit
+    shown = "a prompt fits" if within else "no prompt fits, every release is refused"
+    yield Check("record limit", shown, within, "raise record-epsilon")

@@ -1,0 +1,249 @@
+"""One federated run through `flwr run`, followed to its end.
+
+The steps: check everything, assemble the app, start a SuperLink, submit, follow the
+run's progress file, stop what was started, read the summary.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from fedcot import provenance
+from fedcot.app_folder import assemble_app
+from fedcot.config import RunConfig
+from fedcot.errors import FedcotError
+from fedcot.preflight import check_run
+from fedcot.runs import PROGRESS, RUNS_VARIABLE, SUMMARY, default_root
+from fedcot.superlink import FlowerStatus, LocalSuperLink
+
+DEFAULT_SUPERNODES: Final = 5
+_POLL_SECONDS: Final = 0.25
+_LIST_SECONDS: Final = 30.0
+_PENDING_SECONDS: Final = 90.0
+_LOG_FILE: Final = "flower.log"
+
+Progress = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes
+    ----------
+    exit_code : int
+        0 done, 3 failed, 4 the privacy budget was exhausted before the work was done.
+    reason : str
+        One line, empty when the run is done.
+    run_dir : Path
+        Where everything of the run lies; `flower.log` in it holds what was printed.
+    summary : dict[str, Any]
+        `summary.json`, empty when the run did not get that far.
+    seconds : float
+        Wall time from the start of the SuperLink to the end of the run.
+    """
+
+    exit_code: int
+    reason: str
+    run_dir: Path
+    seconds: float
+    summary: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def has_results(self) -> bool:
+        """Whether there is something to show: all of it, or what the budget allowed."""
+        return bool(self.summary.get("accuracy")) and "privacy" in self.summary
+
+
+def launch(
+    config: RunConfig,
+    *,
+    num_supernodes: int | None = None,
+    run_dir: Path | None = None,
+    on_progress: Progress = lambda line: None,
+) -> Outcome:
+    """Run the app on simulated nodes and wait for the end.
+
+    Parameters
+    ----------
+    config : RunConfig
+        Its `run_dir` is used when `run_dir` is None.
+    num_supernodes : int | None
+        Simulated nodes; None: `num_partitions`, or 5 where that is 0.
+    run_dir : Path | None
+        Where the run is written; None: `runs/<time>-<name>`.
+    on_progress : Progress
+        Called with every line of the run's `progress.jsonl` as it appears.
+
+    Raises
+    ------
+    ConfigError
+        A setting cannot work; nothing was written.
+    FedcotError
+        Flower did not start, or the run was stopped.
+    """
+    nodes = num_supernodes
+    if nodes is None:
+        nodes = config.num_partitions or DEFAULT_SUPERNODES
+    folder = _run_dir(config, run_dir)
+    check_run(config, num_supernodes=nodes, run_dir=folder)
+
+    started = time.monotonic()
+    environment = {
+        RUNS_VARIABLE: str(default_root()),
+        provenance.COMMIT_VARIABLE: provenance.git_commit() or "",
+    }
+    start = {"phase": "start Flower and Ray", "round": 0, "total": 1}
+    on_progress({**start, "done": 0})
+    with _stop_on_sigterm(), LocalSuperLink(environment) as superlink:
+        run_id = superlink.submit(
+            assemble_app(superlink.home),
+            run_config=_write_run_config(superlink.home, config, folder),
+            federation_config=_federation_config(nodes),
+        )
+        try:
+            on_progress({**start, "done": 1})
+            status = _follow(superlink, run_id, folder, on_progress)
+        finally:
+            folder.mkdir(parents=True, exist_ok=True)
+            log = superlink.log(run_id)
+            (folder / _LOG_FILE).write_text(log, encoding="utf-8")
+    return _outcome(status, folder, seconds=time.monotonic() - started)
+
+
+def _run_dir(config: RunConfig, run_dir: Path | None) -> Path:
+    """Return where the run goes: what was given, else a new folder below `runs`."""
+    if run_dir is None and config.run_dir:
+        run_dir = Path(config.run_dir)
+    if run_dir is not None:
+        return run_dir.expanduser().absolute()
+    stem = f"{datetime.now():%Y%m%d-%H%M%S}-{config.name}"
+    names = itertools.chain([stem], (f"{stem}-{n}" for n in itertools.count(2)))
+    folders = (default_root() / name for name in names)
+    return next(folder for folder in folders if not folder.exists())
+
+
+def _write_run_config(home: Path, config: RunConfig, run_dir: Path) -> Path:
+    """Write the run config as TOML, where a value keeps its type and its quotes."""
+    values = {**config.to_run_config(), "run-dir": str(run_dir)}
+    # The app runs in a folder of its own, so a local model needs its full path.
+    for role in ("teacher", "student"):
+        folder = Path(str(values[role])).expanduser()
+        if folder.is_dir():
+            values[role] = str(folder.absolute())
+    # JSON writes these scalars as TOML reads them, floats with a dot or an exponent.
+    lines = [
+        f"{key} = {json.dumps(value, ensure_ascii=False)}"
+        for key, value in values.items()
+    ]
+    path = home / "run-config.toml"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def _federation_config(num_supernodes: int) -> dict[str, int]:
+    """One processor and one thread per client, no more actors than clients.
+
+    Two threads on two busy cores are several times slower than one.
+    """
+    return {
+        "num-supernodes": num_supernodes,
+        "client-resources-num-cpus": 1,
+        "init-args-num-cpus": max(1, min(os.cpu_count() or 1, num_supernodes)),
+    }
+
+
+def _follow(
+    superlink: LocalSuperLink, run_id: str, run_dir: Path, on_progress: Progress
+) -> FlowerStatus:
+    """Pass progress on until Flower says that the run is over."""
+    lines = _new_lines(run_dir / PROGRESS)
+    began = asked = time.monotonic()
+    was_alive = False
+    while True:
+        for line in next(lines):
+            on_progress(line)
+        now = time.monotonic()
+        alive = superlink.simulation_is_alive()
+        ended = was_alive and not alive
+        was_alive = was_alive or alive
+        if not was_alive and now - began > _PENDING_SECONDS:
+            raise FedcotError(
+                f"the run stayed pending for {_PENDING_SECONDS:.0f} s; "
+                f"see {run_dir / _LOG_FILE}"
+            )
+        if ended or now - asked > (_LIST_SECONDS if was_alive else 5.0):
+            status, asked = superlink.status(run_id), time.monotonic()
+            if status.finished:
+                for line in next(lines):
+                    on_progress(line)
+                return status
+        time.sleep(_POLL_SECONDS)
+
+
+def _new_lines(path: Path) -> Iterator[list[dict[str, Any]]]:
+    """Yield, each time it is asked, the whole lines that were added to a file."""
+    position, rest = 0, b""
+    while True:
+        if path.is_file():
+            with path.open("rb") as file:
+                file.seek(position)
+                added = file.read()
+            position += len(added)
+            *whole, rest = (rest + added).split(b"\n")
+            yield [json.loads(line) for line in whole if line.strip()]
+        else:
+            yield []
+
+
+def _outcome(status: FlowerStatus, run_dir: Path, *, seconds: float) -> Outcome:
+    summary = read_summary(run_dir)
+    said = str(summary.get("status", ""))
+    if status.status == "finished:completed" and said == "completed":
+        return Outcome(0, "", run_dir, seconds, summary)
+    if said == "budget-exhausted":
+        reason = "the privacy budget was exhausted before the work was done"
+        return Outcome(4, reason, run_dir, seconds, summary)
+    details = " ".join(status.details.split())
+    reason = details if details not in ("", "N/A") else f"the summary says {said!r}"
+    if not summary:
+        reason = f"{reason} (no summary was written)"
+    reason = f"{reason}; see {run_dir / _LOG_FILE}"
+    return Outcome(3, reason, run_dir, seconds, summary)
+
+
+def read_summary(run_dir: Path) -> dict[str, Any]:
+    """Return `summary.json` of a run directory, or nothing where there is none."""
+    path = run_dir / SUMMARY
+    if not path.is_file():
+        return {}
+    summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return summary
+
+
+@contextmanager
+def _stop_on_sigterm() -> Iterator[None]:
+    """Turn SIGTERM into an exception, so that what was started is stopped."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        raise FedcotError("the run was stopped by a signal")
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,189 @@
+"""The command line: exit codes, one line per error, nothing written on bad input."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from fedcot.cli import main
+
+
+def call(capsys, *arguments):
+    """Run a command in this process; return exit code, stdout, stderr."""
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    printed = capsys.readouterr()
+    return caught.value.code, printed.out, printed.err
+
+
+def run_process(folder, *arguments):
+    """Run a command as a user does, in a folder of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "fedcot.cli", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+BAD_RUNS = [
+    (["-c", "token-epsilon=0"], "token-epsilon"),
+    (["-c", "token-epsilon=-1.5"], "token-epsilon"),
+    (["-c", "token-epsilon=nan"], "token-epsilon"),
+    (["-c", "token-epsilon=inf"], "token-epsilon"),
+    (["-c", "mechanism=santext"], "mechanism"),
+    (["-c", "delta=0"], "delta"),
+    (["-c", "delta=1"], "delta"),
+    (["-c", "teacher=no-such-folder"], "no such model folder"),
+    (["-c", "student=./no/such/folder"], "no such model folder"),
+    (["-c", "num-records=128", "--num-supernodes", "129"], "num-partitions"),
+    (["-c", "num-partitions=3", "--num-supernodes", "2"], "num-partitions"),
+    (["-c", "prompt-epsilon=5"], "prompt-epsilon"),
+    (["--run-dir", "a-file"], "a-file"),
+    (["--run-dir", "a-file/below"], "a-file"),
+    (["-c", "seed"], "key=value"),
+    (["-c", "test-tape=1"], "test-tape"),
+    (["-c", "learning-rate=fast"], "learning-rate"),
+    (["-c", "tokn-epsilon=8"], "token-epsilon"),
+    (["--config", "none.toml"], "--config"),
+    (["--num-supernodes", "0"], "--num-supernodes"),
+    (["--num-supernodes", "five"], "--num-supernodes"),
+    (["--unknown"], "--unknown"),
+    (["extra"], "extra"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "named"), BAD_RUNS)
+def test_bad_input_is_one_line_exit_2_and_nothing_is_written(
+    arguments, named, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a-file").write_text("kept")
+
+    code, out, err = call(capsys, "run", *arguments)
+
+    assert code == 2
+    assert out == ""
+    assert len(err.strip().splitlines()) == 1
+    assert named in err
+    assert [path.name for path in tmp_path.iterdir()] == ["a-file"]
+    assert (tmp_path / "a-file").read_text() == "kept"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "-c", "token-epsilon=0"],
+        ["run", "--run-dir", "a-file"],
+        ["run", "-c", "nonsense"],
+        ["report", "none"],
+        ["nonsense"],
+        ["privacy", "verify"],
+    ],
+)
+def test_a_real_process_says_one_line_and_no_traceback(tmp_path, arguments):
+    (tmp_path / "a-file").touch()
+    done = run_process(tmp_path, *arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["a-file"]
+
+
+def test_an_earlier_run_is_never_overwritten(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "summary.json").write_text("{}")
+    code, _, err = call(capsys, "run", "--run-dir", "old")
+    assert code == 2
+    assert "earlier run" in err
+
+
+def test_help_names_every_setting_and_loads_no_heavy_library(tmp_path):
+    code = (
+        "import sys\nfrom fedcot.cli import main\n"
+        "try:\n    main(['run', '--help'])\nexcept SystemExit as end:\n"
+        "    heavy = {'torch', 'flwr', 'transformers'} & set(sys.modules)\n"
+        "    sys.exit(f'loaded {heavy}' if heavy else end.code)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for key in ("token-epsilon", "lora-r", "num-server-rounds", "run-dir"):
+        assert key in done.stdout
+
+
+def test_version(capsys):
+    from fedcot import __version__
+
+    code, out, _ = call(capsys, "--version")
+    assert (code, out.strip()) == (0, __version__)
+
+
+@pytest.mark.parametrize("mechanism", ["rank", "exponential"])
+@pytest.mark.parametrize("epsilon", [2.0, 4.0, 8.0])
+def test_verify_enumerates_what_was_asked_for(mechanism, epsilon, capsys):
+    code, out, _ = call(
+        capsys,
+        "privacy",
+        "verify",
+        "--mechanism",
+        mechanism,
+        "--token-epsilon",
+        str(epsilon),
+        "--json",
+    )
+    found = json.loads(out)
+    assert code == 0
+    assert epsilon - 0.02 <= found["token_epsilon"] <= epsilon
+
+
+def test_verify_fails_for_a_mechanism_without_privacy(capsys):
+    code, out, _ = call(
+        capsys, "privacy", "verify", "--mechanism", "none", "--token-epsilon", "8"
+    )
+    assert code == 3
+    assert "inf" in out
+
+
+def test_plan_states_every_unit(capsys):
+    code, out, _ = call(capsys, "privacy", "plan", "--token-epsilon", "6", "--json")
+    planned = json.loads(out)
+    assert code == 0
+    assert planned["prompt_epsilon"] == pytest.approx(6.0 * planned["slots"])
+    assert planned["record_epsilon"] >= planned["record_epsilon_at_delta"] > 0
+    assert planned["neighboring_relation"] == "REPLACE_SPECIAL"
+
+
+def test_plan_takes_another_length(capsys):
+    _, out, _ = call(
+        capsys, "privacy", "plan", "--token-epsilon", "2", "--slots", "30", "--json"
+    )
+    # Thirty tokens at 2 nats each are 60 for the prompt.
+    assert json.loads(out)["prompt_epsilon"] == pytest.approx(60.0)
+
+
+def test_doctor_reports_what_a_run_would_use(capsys):
+    code, out, _ = call(capsys, "doctor", "--json")
+    checks = {check["name"]: check for check in json.loads(out)["checks"]}
+    assert code in (0, 3)
+    assert {"python", "torch", "flower-superlink", "code"} <= checks.keys()
+    assert (code == 0) == all(check["ok"] for check in checks.values())
+
+
+def test_pretrain_refuses_a_file(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    code, _, err = call(capsys, "pretrain", "--output", str(tmp_path / "file"))
+    assert code == 2
+    assert len(err.strip().splitlines()) == 1
