@@ -1,0 +1,126 @@
+"""A self-contained HTML page of one run or several: no script, nothing fetched."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from fedcot.report.figures import write_figures
+from fedcot.report.reader import ARM_ORDER, Run, nats, number, read_run, size
+from fedcot.report.terminal import (
+    WHAT_ARMS_ARE,
+    mean_and_stderr,
+    stated_for,
+    uncharged_of,
+    worst_arm,
+)
+
+_PROMPTS = ("explain", "predict")
+
+
+def write_report(run_dirs: Sequence[Path], output: Path | None = None) -> Path:
+    """Write `report.html` and `figures/*.png` for runs side by side.
+
+    Parameters
+    ----------
+    run_dirs : Sequence[Path]
+        One run directory or more.
+    output : Path | None
+        Folder to write to; None: the run directory itself, or `comparison` beside
+        the first where there are several.
+
+    Returns
+    -------
+    Path
+        The page.
+
+    Raises
+    ------
+    ConfigError
+        A directory holds no finished run; nothing was written.
+    """
+    runs = [read_run(path) for path in run_dirs]
+    if output is None:
+        first = runs[0].path
+        output = first if len(runs) == 1 else first.parent / "comparison"
+    figures = write_figures(runs, output / "figures")
+    page = output / "report.html"
+    page.write_text(render(runs, figures), encoding="utf-8")
+    return page
+
+
+def render(runs: Sequence[Run], figures: Mapping[str, Path]) -> str:
+    """Return the page; every text from a run is escaped."""
+    environment = Environment(
+        loader=PackageLoader("fedcot.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    names = " and ".join(run.name for run in runs)
+    return environment.get_template("report.html.jinja").render(
+        title=f"fedcot report: {names}",
+        runs=runs,
+        arms=[arm for arm in ARM_ORDER if any(arm in run.arms for run in runs)],
+        what=WHAT_ARMS_ARE,
+        figures={"accuracy": None, "losses": None, "cost": None}
+        | {name: _data_url(path) for name, path in figures.items()},
+        prompts=_PROMPTS,
+        by_prompt=_by_prompt(runs),
+        mean_and_stderr=mean_and_stderr,
+        nats=nats,
+        size=size,
+        share=_share,
+        uncharged=uncharged_of,
+        worst=lambda run: worst_arm(run.summary),
+        shared=_shared,
+        total_seconds=_total_seconds,
+        settings=_settings,
+    )
+
+
+def _data_url(path: Path) -> str:
+    content = base64.b64encode(path.read_bytes()).decode("ascii")
+    return f"data:image/png;base64,{content}"
+
+
+def _by_prompt(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    rows = []
+    for run in runs:
+        for arm in run.arms:
+            scores = [run.accuracy_by_prompt(arm, prompt) for prompt in _PROMPTS]
+            if any(scores):
+                cells = [
+                    f"{score.mean:.3f} ± {score.stderr:.3f}" if score else "-"
+                    for score in scores
+                ]
+                rows.append({"run": run.name, "arm": arm, "cells": cells})
+    return rows
+
+
+def _shared(run: Run) -> list[str]:
+    """Return what is stated for an arm's epsilons, once where arms agree."""
+    lines = [f"Stated for: {stated_for(entry)}." for entry in run.privacy.values()]
+    left_out = [uncharged_of(entry) for entry in run.privacy.values()]
+    lines += [f"Not covered by any ε: {text}." for text in left_out if text]
+    return list(dict.fromkeys(lines))
+
+
+def _share(value: Any) -> str:
+    share = number(value)
+    return "-" if share is None else f"{share:.0%}"
+
+
+def _total_seconds(run: Run) -> str:
+    seconds = [number(value) for value in run.summary["timing"].values()]
+    return f"{sum(value for value in seconds if value is not None):.0f}"
+
+
+def _settings(run: Run) -> str:
+    return json.dumps(run.config, indent=2, ensure_ascii=False)

@@ -1,0 +1,128 @@
+"""The table and the lines that a run ends with, as text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from rich.table import Table
+
+from fedcot.report.reader import ARM_ORDER, nats, number, size
+
+WHAT_ARMS_ARE: Final = {
+    "teacher": "(the large model)",
+    "zero-shot": "nothing",
+    "standalone": "labels",
+    "self-rationale": "own rationales",
+    "shuffled-rationale": "shuffled rationales",
+    "random-bank": "public questions",
+    "distil": "raw questions",
+    "fedcot": "perturbed questions",
+}
+
+
+def accuracy_table(summary: Mapping[str, Any]) -> Table:
+    """Return the arms of a run with exact match, standard error and answers counted."""
+    table = Table(
+        title="Exact match on the clients' test questions", title_style="bold"
+    )
+    table.add_column("arm", no_wrap=True)
+    table.add_column("mean ± s.e.", justify="right", no_wrap=True)
+    table.add_column("n", justify="right", no_wrap=True)
+    table.add_column("valid", justify="right", no_wrap=True)
+    table.add_column("learns from")
+    validity = summary.get("rationale_validity", {})
+    for arm in ARM_ORDER:
+        score = summary["accuracy"].get(arm)
+        if score is None:
+            continue
+        share = number(validity.get(arm))
+        table.add_row(
+            arm,
+            mean_and_stderr(score),
+            str(score.get("n", "")),
+            "-" if share is None else f"{share:.0%}",
+            WHAT_ARMS_ARE[arm],
+            style="bold" if arm == "fedcot" else None,
+        )
+    return table
+
+
+def mean_and_stderr(score: Mapping[str, Any]) -> str:
+    """Show a mean with its standard error, three decimals each."""
+    mean, stderr = number(score.get("mean")), number(score.get("stderr"))
+    if mean is None:
+        return "-"
+    return f"{mean:.3f} ± " + ("-" if stderr is None else f"{stderr:.3f}")
+
+
+def privacy_lines(summary: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what each arm gave away; every epsilon with its unit and its neighbours.
+
+    What holds for all arms is said once.
+    """
+    privacy = summary["privacy"]
+    per_arm = {arm: privacy["per_arm"].get(arm) for arm in ARM_ORDER}
+    entries = {arm: entry for arm, entry in per_arm.items() if entry is not None}
+    yield "Privacy"
+    for arm, entry in entries.items():
+        yield f"  {arm}: {epsilons(entry)}"
+        yield f"    guarantee: {entry.get('guarantee', '-')}"
+    for text in dict.fromkeys(map(stated_for, entries.values())):
+        yield f"  stated for: {text}"
+    for text in dict.fromkeys(filter(None, map(uncharged_of, entries.values()))):
+        yield f"  not covered by any epsilon: {text}"
+    worst = worst_arm(summary)
+    if worst:
+        yield f"  the run as a whole is as private as its worst arm: {worst}"
+
+
+def epsilons(entry: Mapping[str, Any]) -> str:
+    """Return an arm's epsilons, each with its unit; only the last one needs a delta."""
+    text = (
+        f"epsilon {nats(entry.get('token_epsilon'))} nats per token, "
+        f"{nats(entry.get('prompt_epsilon_max'))} per prompt, "
+        f"{nats(entry.get('record_epsilon_max'))} per record over all rounds"
+    )
+    at_delta, delta = entry.get("record_epsilon_at_delta"), number(entry.get("delta"))
+    if at_delta is None or delta is None:
+        return text
+    return f"{text} ({nats(at_delta)} at delta {delta:g})"
+
+
+def stated_for(entry: Mapping[str, Any]) -> str:
+    """Return unit and neighbouring relation of an arm's epsilons."""
+    relation = entry.get("neighboring_relation", "-")
+    adjacency = entry.get("adjacency")
+    shown = f"{relation} ({adjacency})" if adjacency else str(relation)
+    return f"{entry.get('unit', '-')}; neighbours {shown}"
+
+
+def worst_arm(summary: Mapping[str, Any]) -> str:
+    """Return the arm that gives away most, as the summary names it."""
+    worst = summary["privacy"].get("worst_arm", "")
+    return str(worst.get("arm", "")) if isinstance(worst, Mapping) else str(worst)
+
+
+def uncharged_of(entry: Mapping[str, Any]) -> str:
+    """Return what an arm sent beside its epsilon, as text; empty if nothing."""
+    uncharged = entry.get("uncharged") or ()
+    return uncharged if isinstance(uncharged, str) else ", ".join(map(str, uncharged))
+
+
+def cost_lines(summary: Mapping[str, Any]) -> Iterator[str]:
+    """Yield bytes, seconds per phase and failures."""
+    traffic = summary.get("traffic", {})
+    yield (
+        f"Traffic: {size(traffic.get('uplink_bytes'))} up, "
+        f"{size(traffic.get('downlink_bytes'))} down"
+    )
+    timing = [
+        f"{phase} {seconds:.1f}"
+        for phase, value in summary.get("timing", {}).items()
+        if (seconds := number(value)) is not None
+    ]
+    yield "Seconds: " + ", ".join(timing)
+    failures = summary.get("failures") or ()
+    if failures:
+        yield f"Failures: {failures}"
