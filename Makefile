@@ -1,0 +1,63 @@
+# Everything runs in a virtual environment of its own; `make run` is all a first user
+# needs. Extra arguments: make run ARGS="-c token-epsilon=6.0".
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+SOURCES := pyproject.toml README.md server_app.py client_app.py \
+	$(shell find fedcot strategies fedcot_weights -type f -not -name '*.pyc' 2>/dev/null)
+
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test test-slow check format bench results-main pretrain clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(VENV)/.installed ## virtual environment with fedcot and the tools for tests
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# Dependencies change with pyproject.toml only.
+$(VENV)/.dependencies: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet "hatchling>=1.25" ".[dev]"
+	@touch $@
+
+# Not editable: Flower's simulation must not see a checkout that changes under it.
+$(VENV)/.installed: $(VENV)/.dependencies $(SOURCES)
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --force-reinstall .
+	@touch $@
+
+run: install ## the main job: FedCoT on 5 simulated clients through `flwr run`
+	$(BIN)/fedcot run $(ARGS)
+
+test: install ## all tests but the slow ones
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-slow: install ## the slow tests
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+check: install ## format, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: install ## format and fix what can be fixed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: install ## what is timed, and against what
+	$(BIN)/python -P benchmarks/bench.py $(ARGS)
+
+results-main: install ## three seeds of the main job with controls -> results/main-job.json
+	$(BIN)/fedcot compare --config conf/results-main.toml --seeds 3 \
+		--folder runs/results-main --output results/main-job.json $(ARGS)
+
+pretrain: install ## rebuild the built-in models
+	$(BIN)/fedcot pretrain --output fedcot_weights $(ARGS)
+
+clean: ## remove the virtual environment and caches, keep runs
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build

@@ -1,0 +1,84 @@
+"""The shape of the code: who imports whom, who prints, how long things are."""
+
+import ast
+from pathlib import Path
+
+PACKAGES = ("fedcot", "strategies")
+WIRE = {"fedcot/records.py"}
+MAX_FILE_LINES = 400
+MAX_FUNCTION_LINES = 80
+
+
+def sources(repository: Path) -> list[Path]:
+    files = [path for name in PACKAGES for path in (repository / name).rglob("*.py")]
+    files += [repository / "server_app.py", repository / "client_app.py"]
+    assert len(files) > 20
+    return sorted(files)
+
+
+def imported(path: Path) -> set[str]:
+    """Return the top-level names of all imports, wherever in the file they stand."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+def test_the_library_knows_neither_flower_nor_the_strategies(repository):
+    for path in (repository / "fedcot").rglob("*.py"):
+        name = path.relative_to(repository).as_posix()
+        forbidden = {"strategies", "server_app", "client_app"}
+        if name not in WIRE:
+            forbidden.add("flwr")
+        assert not imported(path) & forbidden, name
+
+
+def test_strategies_know_no_app(repository):
+    for path in (repository / "strategies").rglob("*.py"):
+        assert not imported(path) & {"server_app", "client_app"}, path.name
+
+
+def test_only_the_command_line_prints(repository):
+    for path in sources(repository):
+        if path.name == "cli.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                assert node.func.id != "print", f"{path.name}:{node.lineno}"
+
+
+def test_files_and_functions_are_short(repository):
+    for path in sources(repository):
+        text = path.read_text()
+        assert len(text.splitlines()) <= MAX_FILE_LINES, path.name
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (node.end_lineno or node.lineno) - node.lineno + 1
+                assert lines <= MAX_FUNCTION_LINES, f"{path.name}:{node.name}"
+
+
+def test_no_assert_and_no_bare_except_outside_tests(repository):
+    for path in sources(repository):
+        for node in ast.walk(ast.parse(path.read_text())):
+            place = f"{path.name}:{getattr(node, 'lineno', 0)}"
+            assert not isinstance(node, ast.Assert), place
+            if isinstance(node, ast.ExceptHandler):
+                assert node.type is not None, place
+
+
+def test_privacy_draws_never_come_from_a_seeded_library_generator(repository):
+    # The sampler is the only file that makes randomness, and it asks the system.
+    for path in (repository / "fedcot" / "privacy").glob("*.py"):
+        if path.name != "sampler.py":
+            assert not imported(path) & {"random", "torch"}, path.name
+
+
+def test_nothing_runs_what_it_reads(repository):
+    forbidden = {"eval", "exec", "pickle.load", "pickle.loads", "torch.load"}
+    for path in sources(repository):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                assert ast.unparse(node.func) not in forbidden, path.name
