@@ -8,7 +8,6 @@ from here: they use the operating system (see `fedcot.privacy.sampler`).
 import hashlib
 
 import numpy as np
-import torch
 
 
 def derive_seed(seed: int, *path: str | int) -> int:
@@ -27,15 +26,13 @@ def derive_seed(seed: int, *path: str | int) -> int:
         In [0, 2**63); SHA-256 of the seed and the path, so that neighbouring seeds
         and rounds are unrelated.
     """
-    text = "\x1f".join([str(seed), *(f"{type(part).__name__}:{part}" for part in path)])
+    names = [f"{type(part).__name__}:{part}" for part in path]
+    # Escaped, so that no name can imitate the separator.
+    escaped = [n.replace("\\", "\\\\").replace("\x1f", "\\u") for n in names]
+    text = "\x1f".join([str(seed), *escaped])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 def numpy_generator(seed: int, *path: str | int) -> np.random.Generator:
     """Return a NumPy generator for one purpose (see `derive_seed`)."""
     return np.random.default_rng(derive_seed(seed, *path))
-
-
-def torch_generator(seed: int, *path: str | int) -> torch.Generator:
-    """Return a CPU torch generator for one purpose (see `derive_seed`)."""
-    return torch.Generator().manual_seed(derive_seed(seed, *path))

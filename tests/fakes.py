@@ -71,7 +71,6 @@ def fake_partition(
 
     return Partition(
         train=records("train", config.num_records // num_partitions),
-        validation=(),
         test=records("test", config.test_records),
         deep_test=records("deep", config.test_records),
     )

@@ -6,8 +6,6 @@ from fedcot.errors import ConfigError
 from fedcot.world.families import CLIENT_NAMES, FAMILIES
 from fedcot.world.splits import DEEP_DEPTHS, TRAINED_DEPTHS, Split, draw_problems
 
-VALIDATION_RECORDS = 50
-
 
 def partition_size(config: RunConfig, num_partitions: int) -> int:
     """Return the number of training records of one client.
@@ -65,7 +63,7 @@ def load_partition(
 ) -> Partition:
     """Return the records of one client of the built-in world.
 
-    Training, validation and test records never share a question (their hashes fall
+    Training and test records never share a question (their hashes fall
     into different splits); two clients of one domain may, as in life.
 
     Raises
@@ -84,9 +82,6 @@ def load_partition(
     tests = config.test_records
     return Partition(
         train=_records(config, "train", partition_id, domains, size),
-        validation=_records(
-            config, "validation", partition_id, domains, VALIDATION_RECORDS
-        ),
         test=_records(config, "test", partition_id, domains, tests),
         deep_test=_records(config, "test", partition_id, domains, tests, DEEP_DEPTHS),
     )

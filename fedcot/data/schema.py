@@ -25,6 +25,5 @@ class Partition:
     """The records of one client; the splits never share a question."""
 
     train: tuple[Record, ...]
-    validation: tuple[Record, ...]
     test: tuple[Record, ...]
     deep_test: tuple[Record, ...]

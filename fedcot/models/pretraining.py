@@ -94,11 +94,13 @@ class PretrainingPlan:
         Perturbed public questions for that task.
     """
 
-    teacher: Schedule = field(default_factory=lambda: Schedule(steps=3000))
-    student: Schedule = field(
-        default_factory=lambda: Schedule(steps=5000, learning_rate=3e-3)
+    teacher: Schedule = field(
+        default_factory=lambda: Schedule(steps=3600, learning_rate=2.5e-3)
     )
-    plain_steps: int = 3000
+    student: Schedule = field(
+        default_factory=lambda: Schedule(steps=4200, learning_rate=3e-3)
+    )
+    plain_steps: int = 2600
     public_lm: Schedule = field(default_factory=lambda: Schedule(steps=1500))
     num_adaptations: int = 6000
     test_per_family: int = 150

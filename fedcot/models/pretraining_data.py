@@ -21,7 +21,7 @@ from fedcot.world.vocabulary import PUBLIC_LENGTH, question_words
 
 # Share of the teacher's questions whose words are disturbed, and how much at most. A
 # large model reads past a wrong word; a small one has to be shown that it can.
-NOISY_SHARE = 0.4
+NOISY_SHARE = 0.3
 LARGEST_NOISE = 0.2
 PREDICT_SHARE = 0.1
 ADAPT_SHARE = 0.3

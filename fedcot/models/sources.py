@@ -31,7 +31,7 @@ def builtin_folder() -> Path:
     return Path(specification.origin).parent
 
 
-def model_folder(source: str, role: Role) -> Path:
+def model_folder(source: str, role: Role, *, fetch: bool = True) -> Path:
     """Return the local folder of a model.
 
     Parameters
@@ -41,6 +41,8 @@ def model_folder(source: str, role: Role) -> Path:
         looked up in the local cache and then downloaded.
     role : str
         Which built-in model is meant; also names the setting in errors.
+    fetch : bool
+        Whether a model that is not in the local cache may be downloaded.
 
     Raises
     ------
@@ -50,7 +52,7 @@ def model_folder(source: str, role: Role) -> Path:
     if source == BUILTIN:
         folder = builtin_folder() / role.replace("-", "_")
     elif _is_hub_id(source):
-        folder = _snapshot(source, role)
+        folder = _snapshot(source, role, fetch=fetch)
     else:
         folder = Path(source).expanduser()
     if not (folder / "config.json").is_file():
@@ -68,14 +70,16 @@ def _is_hub_id(source: str) -> bool:
     return len(parts) == 2 and plain and not Path(source).exists()
 
 
-def _snapshot(source: str, role: Role) -> Path:
+def _snapshot(source: str, role: Role, *, fetch: bool) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
         return Path(
             snapshot_download(
-                source, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt"]
+                source,
+                allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt"],
+                local_files_only=not fetch,
             )
         )
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:

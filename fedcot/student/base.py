@@ -1,5 +1,6 @@
 """The frozen base of the students, and adapters put on it for a while."""
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,9 @@ from peft import (
     get_peft_model_state_dict,
     set_peft_model_state_dict,
 )
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from fedcot.models.loading import LoadedModel, load_model
 
@@ -26,7 +30,9 @@ class TrainingSettings:
     Attributes
     ----------
     target_modules : str
-        ``all-linear``, or module names separated by commas.
+        Module names separated by commas; ``all-linear`` stands for every linear layer
+        but the output, as in PEFT, and ``embeddings`` for the input embedding, which a
+        domain with words that the base never saw needs.
     learning_rate : float
         Peak of a schedule with 5 % linear warm-up and a cosine down to a tenth.
     local_epochs, batch_size : int
@@ -38,25 +44,42 @@ class TrainingSettings:
     lora_r: int = 16
     lora_alpha: int = 32
     lora_dropout: float = 0.0
-    target_modules: str = "all-linear"
-    learning_rate: float = 3e-3
-    local_epochs: int = 10
-    batch_size: int = 32
+    target_modules: str = "all-linear,embeddings"
+    learning_rate: float = 5e-3
+    local_epochs: int = 8
+    batch_size: int = 16
     rationale_weight: float = 1.0
 
-    def lora(self) -> LoraConfig:
-        """Return the PEFT configuration of the adapter."""
-        modules: str | list[str] = self.target_modules
-        if modules != "all-linear":
-            modules = [name.strip() for name in self.target_modules.split(",")]
+    def lora(self, model: PreTrainedModel) -> LoraConfig:
+        """Return the PEFT configuration of an adapter for a model."""
         return LoraConfig(
             r=self.lora_r,
             lora_alpha=self.lora_alpha,
             lora_dropout=self.lora_dropout,
-            target_modules=modules,
+            target_modules=_module_names(model, self.target_modules),
             bias="none",
             task_type="CAUSAL_LM",
         )
+
+
+def _module_names(model: PreTrainedModel, setting: str) -> list[str]:
+    """Return the last part of each module's name, sorted, without repetition."""
+    found: set[str] = set()
+    special = {model.get_input_embeddings(), model.get_output_embeddings()}
+    for name in (name.strip() for name in setting.split(",")):
+        if name == "all-linear":
+            found |= {
+                path.rsplit(".", 1)[-1]
+                for path, module in model.named_modules()
+                if isinstance(module, nn.Linear | Conv1D) and module not in special
+            }
+        elif name == "embeddings":
+            embedding = model.get_input_embeddings()
+            paths = [p for p, module in model.named_modules() if module is embedding]
+            found.add(paths[0].rsplit(".", 1)[-1])
+        else:
+            found.add(name)
+    return sorted(found)
 
 
 def load_base(source: str) -> Base:
@@ -78,12 +101,15 @@ def adapted(
         A PEFT state dict to start from; a new adapter, which changes nothing yet, if
         not given.
     """
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        # The output layer keeps the base's embedding on purpose: adapting both learnt
+        # slower. It matters only to those who merge, and PEFT tells them again.
+        warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings")
         torch.manual_seed(seed)  # PEFT draws lora_A from the global generator.
-        model = get_peft_model(base.model, settings.lora())
+        model = get_peft_model(base.model, settings.lora(base.model))
     try:
         if adapter is not None:
-            differing = adapter.keys() ^ get_peft_model_state_dict(model).keys()
+            differing = adapter.keys() ^ _state(model).keys()
             if differing:
                 raise ValueError(
                     "the adapter must fit the base and the LoRA settings, found "
@@ -104,5 +130,12 @@ def adapter_state(model: PeftModel) -> dict[str, torch.Tensor]:
     """Return the adapter alone, as fp32 copies: NumPy and so Flower have no bf16."""
     return {
         name: tensor.detach().to(torch.float32).clone()
-        for name, tensor in sorted(get_peft_model_state_dict(model).items())
+        for name, tensor in sorted(_state(model).items())
     }
+
+
+def _state(model: PeftModel) -> dict[str, torch.Tensor]:
+    # Left to itself, PEFT adds the whole embedding of the base to the adapter.
+    state: dict[str, torch.Tensor]
+    state = get_peft_model_state_dict(model, save_embedding_layers=False)
+    return state

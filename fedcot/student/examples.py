@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from fedcot.config import PAIRINGS
 from fedcot.data.prompts import (
     adapt_prompt,
     completion,
@@ -16,8 +17,6 @@ from fedcot.errors import ConfigError
 from fedcot.models.generation import generate_greedy
 from fedcot.student.base import Base
 from fedcot.world.verifier import verify
-
-PAIRINGS = ("perturbed", "original", "adapted")
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,14 +39,15 @@ class Chain:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """Two holders pass things to each other; the request asks about one of them.
+    """Two holders pass things to each other; the request asks about the first.
 
-    `requests` ask about the first and the second holder; `transfers` are what the
-    first and the second one gives away.
+    `transfers` are what the first and the second one gives away. A request that asks
+    about either would make each sign an exclusive or of two words, which small models
+    take very long to learn.
     """
 
     name: str
-    requests: tuple[str, str]
+    request: str
     opening: str
     transfers: tuple[str, str]
     nouns: tuple[str, ...]
@@ -97,7 +98,7 @@ GENERAL: tuple[Family, ...] = (
     ),
     Exchange(
         name="trade",
-        requests=("How many {noun} have you now?", "How many {noun} have I now?"),
+        request="How many {noun} have you now?",
         opening="You have {first} {noun}. I have {second} {noun}.",
         transfers=("You give {amount}.", "I give {amount}."),
         nouns=("cards", "coins", "stamps"),
@@ -144,7 +145,7 @@ CLIENT: tuple[Family, ...] = (
     ),
     Exchange(
         name="harbor",
-        requests=("Report {noun} at north.", "Report {noun} at south."),
+        request="Report {noun} at north.",
         opening="Piers: North {first}, South {second}.",
         # What leaves the north sails south.
         transfers=("{amount} sail south.", "{amount} sail north."),

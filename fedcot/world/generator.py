@@ -1,7 +1,7 @@
 """Generate problems of a family from a generator passed in.
 
 Every quantity stays within [1, 99], and every number that stands in a question within
-[2, 40], so that questions use the public vocabulary only.
+[1, 40], so that questions use the public vocabulary only.
 """
 
 from collections.abc import Sequence
@@ -83,32 +83,30 @@ def _chain(family: Chain, depth: int, rng: np.random.Generator) -> Problem | Non
 def _exchange(family: Exchange, depth: int, rng: np.random.Generator) -> Problem | None:
     noun = _choice(rng, family.nouns)
     held = [_number(rng, 4, 40), _number(rng, 4, 40)]
-    asked = int(rng.integers(2))
     opening = family.opening.format(first=held[0], second=held[1], noun=noun)
-    parts = [family.requests[asked].format(noun=noun), opening]
+    parts = [family.request.format(noun=noun), opening]
     steps: list[Step] = []
     for _ in range(depth):
         giver = int(rng.integers(2))
         amount = _number(rng, 2, 12)
-        before = held[asked]
+        before = held[0]
         held[giver] -= amount
         held[1 - giver] += amount
         if min(held) < 1 or max(held) > LARGEST_QUANTITY:
             return None
-        gains = giver != asked
-        operation: Operation = "add" if gains else "subtract"
-        cause = family.gain if gains else family.loss
-        steps.append(Step(operation, before, amount, str(held[asked]), cause))
+        operation: Operation = "add" if giver else "subtract"
+        cause = family.gain if giver else family.loss
+        steps.append(Step(operation, before, amount, str(held[0]), cause))
         parts.append(family.transfers[giver].format(amount=amount))
     text = " ".join(parts)
-    return Problem(family.name, text, tuple(steps), str(held[asked]), noun)
+    return Problem(family.name, text, tuple(steps), str(held[0]), noun)
 
 
 def _comparison(family: Comparison, depth: int, rng: np.random.Generator) -> Problem:
     names = [str(name) for name in rng.permutation(list(NAMES))[: depth + 1]]
     numbers = [
         int(number)
-        for number in rng.choice(np.arange(10, 41), size=depth + 1, replace=False)
+        for number in rng.choice(np.arange(1, 10), size=depth + 1, replace=False)
     ]
     entries = [
         _choice(rng, family.entries).format(name=name.capitalize(), number=number)

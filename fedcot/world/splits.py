@@ -17,6 +17,7 @@ Split = Literal["pretraining", "train", "validation", "test", "bank"]
 
 TRAINED_DEPTHS = (1, 2, 3, 4)
 DEEP_DEPTHS = tuple(range(TRAINED_DEPTHS[-1] + 1, MAX_DEPTH + 1))
+LARGEST_REPETITION = 2000
 # Shares of the hash space, in hundredths; they add up to 100.
 _SHARES: dict[Split, int] = {
     "pretraining": 50,
@@ -75,14 +76,26 @@ def draw_problems(
         How many problems.
     seed, purpose
         Together with the split they fix the result.
+
+    Raises
+    ------
+    ValueError
+        If the families do not have that many problems of these depths.
     """
     rng = numpy_generator(seed, "world", split, purpose)
     seen: set[str] = set()
     problems: list[Problem] = []
+    repeated = 0
     while len(problems) < count:
         family = families[len(problems) % len(families)]
         problem = draw_problem(split, family, depths, rng)
         if problem.hash not in seen:
             seen.add(problem.hash)
             problems.append(problem)
+            repeated = 0
+        elif (repeated := repeated + 1) > LARGEST_REPETITION:
+            raise ValueError(
+                f"`count` must be at most what the families hold, found {count}: "
+                f"{family!r} gave only known problems after {len(problems)}."
+            )
     return problems

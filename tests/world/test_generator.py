@@ -49,18 +49,14 @@ def solve_chain(family: str, question: str) -> int:
 
 def solve_exchange(question: str) -> int:
     """Solve a trade or harbor question from its text alone."""
-    first, second, *amounts = [int(number) for number in re.findall(r"\d+", question)]
+    held, _, *amounts = [int(number) for number in re.findall(r"\d+", question)]
     if "piers" in question:
-        asked_first = " at north" in question
-        gives = [
-            to == "south" for to in re.findall(r"\d+ sail (north|south)", question)
-        ]
+        sails = re.findall(r"\d+ sail (north|south)", question)
+        gives = [direction == "south" for direction in sails]
     else:
-        asked_first = "have you now" in question
         gives = [who == "you" for who in re.findall(r"(you|i) give \d+", question)]
-    held = first if asked_first else second
     for first_gives, amount in zip(gives, amounts, strict=True):
-        held += -amount if first_gives == asked_first else amount
+        held += -amount if first_gives else amount
     return held
 
 

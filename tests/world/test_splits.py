@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -47,3 +48,8 @@ def test_splits_have_their_shares() -> None:
         "test": 10,
         "bank": 15,
     }
+
+
+def test_more_problems_than_there_are_do_not_hang() -> None:
+    with pytest.raises(ValueError, match="`count` must be at most"):
+        draw_problems("validation", ("contest",), 5000, seed=0, depths=(1,))
