@@ -6,19 +6,20 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from fedcot import provenance
+from fedcot.budget import check_prompt_epsilon, plan_run, record_limit
 from fedcot.config import RunConfig
 from fedcot.data.partition import load_public_bank
-from fedcot.errors import ConfigError, FedcotError
+from fedcot.errors import FedcotError
 from fedcot.models.sources import artefact_hash
-from fedcot.privacy.accounting import PrivacyPlan, plan
+from fedcot.privacy.accounting import PrivacyPlan
 from fedcot.privacy.channels import build_channel
 from fedcot.privacy.vocabulary import world_vocabulary
+from fedcot.report.reader import nats
 from fedcot.runs import RunDirectory, new_run_key
 from fedcot.teacher.transformers_teacher import TransformersTeacher
 from strategies import FedCoT, PromptAccountant, Public, Results
 from strategies.privacy_report import privacy_report
 from strategies.questions import Teacher
-from strategies.requests import record_limit
 from strategies.results import COMPLETED, EXHAUSTED, FAILED
 
 logger = logging.getLogger("flwr.fedcot")
@@ -54,14 +55,8 @@ def run(grid: Grid, config: RunConfig, teacher: Teacher) -> RunDirectory:
     """
     vocabulary = world_vocabulary()
     channel = build_channel(config.mechanism, vocabulary, config.token_epsilon)
-    budget = plan(
-        channel,
-        record_epsilon=record_limit(config),
-        rounds=config.num_server_rounds,
-        delta=config.delta,
-        is_private=not config.test_tape,
-    )
-    _check_prompt_epsilon(config, budget)
+    budget = plan_run(config, channel)
+    check_prompt_epsilon(config, budget)
     bank_size = config.num_server_rounds * config.records_per_round
     wants_bank = "random-bank" in config.arm_names
     bank = load_public_bank(config, bank_size) if wants_bank else ()
@@ -102,15 +97,24 @@ def run(grid: Grid, config: RunConfig, teacher: Teacher) -> RunDirectory:
         reason = " ".join(str(error).split()) or type(error).__name__
         _finish(strategy, budget, FAILED, reason=reason)
         raise
-    exhausted = strategy.state.refused > 0 or strategy.state.exhausted
-    _finish(strategy, budget, EXHAUSTED if exhausted else COMPLETED, reason="")
+    if strategy.state.refused or strategy.state.exhausted:
+        limit = nats(strategy.accountant.record_epsilon)
+        reason = (
+            f"a prompt costs {nats(budget.charge)} nats, more than some record has "
+            f"left of its {limit} nats over all rounds: "
+            f"{strategy.state.refused} releases were refused"
+        )
+        _finish(strategy, budget, EXHAUSTED, reason=reason)
+    else:
+        _finish(strategy, budget, COMPLETED, reason="")
     return directory
 
 
 def _finish(strategy: FedCoT, budget: PrivacyPlan, status: str, *, reason: str) -> None:
     """Write the summary and say in one line how the run ended."""
     state, results = strategy.state, strategy.results
-    simulated = all(m.identity.simulated for m in state.members.values())
+    # A simulated node may have sent metrics in a reply that was lost or refused.
+    simulated = any(m.identity.simulated for m in state.members.values())
     summary = results.summary(
         status=status,
         num_partitions=len(state.members),
@@ -120,7 +124,7 @@ def _finish(strategy: FedCoT, budget: PrivacyPlan, status: str, *, reason: str) 
             budget,
             arms=strategy.arms,
             record_epsilon_max=max(state.charged.values(), default=0.0),
-            metrics_sent=simulated,
+            metrics_sent=simulated or state.metrics_sent,
         ),
         traffic=strategy.traffic,
         failures=state.failures,
@@ -129,14 +133,3 @@ def _finish(strategy: FedCoT, budget: PrivacyPlan, status: str, *, reason: str) 
     )
     results.run.write_summary(summary)
     logger.info("Run directory: %s (%s)", results.run.path, status)
-
-
-def _check_prompt_epsilon(config: RunConfig, budget: PrivacyPlan) -> None:
-    """Refuse a mechanism that costs more per prompt than `prompt-epsilon` allows."""
-    limit = config.prompt_epsilon
-    if limit > 0 and "fedcot" in config.arm_names and budget.prompt_epsilon > limit:
-        raise ConfigError(
-            f"`prompt-epsilon` must be at least {budget.slots} slots x token-epsilon "
-            f"({budget.prompt_epsilon:.4f}), found {limit}; pass "
-            "`-c prompt-epsilon=0.0` or a lower `token-epsilon`."
-        )

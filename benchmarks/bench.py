@@ -1,4 +1,4 @@
-"""What privacy costs in time: channel tokens and durable ledger charges per second.
+"""What is timed: channel tokens, durable ledger charges, a student's training step.
 
 Each speed is printed with a ratio to a plain reference measured in the same process,
 because absolute speeds say more about a machine than about the code.
@@ -14,11 +14,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
+from transformers import LlamaForCausalLM
 
+from fedcot.models.architectures import student_config
+from fedcot.models.loading import CPU_ATTENTION
+from fedcot.models.sequences import training_batch
+from fedcot.models.tokenizer import build_tokenizer
 from fedcot.privacy.channels import build_channel
 from fedcot.privacy.ledger import Ledger
 from fedcot.privacy.sampler import SystemRandomSource
 from fedcot.privacy.vocabulary import world_vocabulary
+from fedcot.student.loss import example_losses
 
 REPEATS = 5
 
@@ -28,7 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="print JSON only")
     as_json = parser.parse_args().json
-    rows = [*channel_rows(), ledger_row()]
+    rows = [*channel_rows(), ledger_row(), *training_rows()]
     if as_json:
         print(json.dumps(rows, indent=2))
         return
@@ -40,7 +47,7 @@ def main() -> None:
 
 
 def channel_rows() -> list[dict[str, object]]:
-    """Measure tokens per second of the mechanisms that need no weights file.
+    """Measure tokens per second of the token mechanisms.
 
     The reference draws from the same distribution with NumPy's generator, which has
     floating-point weights and no cryptographic randomness, so it guarantees nothing.
@@ -48,8 +55,8 @@ def channel_rows() -> list[dict[str, object]]:
     vocabulary = world_vocabulary()
     tokens = np.tile(np.arange(len(vocabulary.words)), 60)
     rows: list[dict[str, object]] = []
-    for epsilon in (2.0, 8.0):
-        channel = build_channel("rank", vocabulary, epsilon)
+    for mechanism, epsilon in (("rank", 2.0), ("rank", 8.0), ("exponential", 8.0)):
+        channel = build_channel(mechanism, vocabulary, epsilon)
         source = SystemRandomSource()
         seconds = median_seconds(lambda c=channel, s=source: c.sample(tokens, s))
         law = np.array([channel.weights_row(t) for t in range(channel.size)], float)
@@ -64,7 +71,7 @@ def channel_rows() -> list[dict[str, object]]:
 
         rows.append(
             {
-                "what": f"rank channel at {epsilon:g} nats, tokens",
+                "what": f"{mechanism} channel at {epsilon:g} nats, tokens",
                 "per_second": len(tokens) / seconds,
                 "ratio": median_seconds(plain) / seconds,
                 "against": "the speed of NumPy's generator, without a guarantee",
@@ -109,6 +116,52 @@ def plain_inserts(path: Path, count: int) -> float:
     seconds = time.perf_counter() - started
     database.close()
     return seconds
+
+
+def training_rows() -> list[dict[str, object]]:
+    """Measure examples per second of one forward and backward pass of the base.
+
+    The settings that fedcot uses on a CPU (plain attention, bfloat16 autocast, one
+    thread) against torch's fused attention and against single precision.
+    """
+    torch.set_num_threads(1)
+    tokenizer = build_tokenizer()
+    generator = torch.Generator().manual_seed(0)
+    rows = [
+        (torch.randint(3, len(tokenizer), (24,), generator=generator).tolist(),) * 2
+        for _ in range(32)
+    ]
+    batch = training_batch(rows, pad=0)
+
+    def seconds(attention: str, *, bfloat16: bool) -> float:
+        torch.manual_seed(0)
+        model = LlamaForCausalLM._from_config(
+            student_config(len(tokenizer)), attn_implementation=attention
+        )
+
+        def step() -> None:
+            with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+                logits = model(
+                    input_ids=batch.input_ids, attention_mask=batch.attention_mask
+                ).logits
+            example_losses(logits, batch.labels).mean().backward()
+
+        return median_seconds(step)
+
+    ours = seconds(CPU_ATTENTION, bfloat16=True)
+    references = {
+        "the speed with torch's fused attention": seconds("sdpa", bfloat16=True),
+        "the speed in single precision": seconds(CPU_ATTENTION, bfloat16=False),
+    }
+    return [
+        {
+            "what": "student, forward and backward, examples",
+            "per_second": len(rows) / ours,
+            "ratio": reference / ours,
+            "against": against,
+        }
+        for against, reference in references.items()
+    ]
 
 
 def median_seconds(work: Callable[[], object]) -> float:

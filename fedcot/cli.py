@@ -178,17 +178,19 @@ def plan(
         key: value for key, value in given.items() if value is not None
     }
     settings = load_config(config, stated)
-    from fedcot.preflight import world_channel
-    from fedcot.privacy import accounting
+    from fedcot import budget
 
-    planned = accounting.plan(
-        world_channel(settings, slots=slots),
-        record_epsilon=settings.record_epsilon,
-        rounds=settings.num_server_rounds,
-        delta=settings.delta,
-    )
-    content = {**dataclasses.asdict(planned), "within_limit": planned.is_within_limit}
-    _show(content, planned.lines(), as_json)
+    planned = budget.plan_run(settings, budget.world_channel(settings, slots=slots))
+    arms = budget.plan_arms(settings, planned)
+    content = {
+        **dataclasses.asdict(planned),
+        "within_limit": planned.is_within_limit,
+        "per_arm": {arm: dataclasses.asdict(costs) for arm, costs in arms.items()},
+        "worst_arm": budget.worst_arm(
+            {arm: costs.record_epsilon for arm, costs in arms.items()}
+        ),
+    }
+    _show(content, [*planned.lines(), *budget.arm_lines(arms)], as_json)
 
 
 @privacy.command()
@@ -201,8 +203,10 @@ def verify(
     settings = load_config(
         None, {"mechanism": mechanism, "token-epsilon": token_epsilon}
     )
-    from fedcot.preflight import world_channel
+    from fedcot.budget import world_channel
+    from fedcot.privacy.accounting import ADJACENCY, NEIGHBORING_RELATION
     from fedcot.privacy.channels import exact_epsilon
+    from fedcot.report.reader import nats
 
     started = time.monotonic()
     channel = world_channel(settings)
@@ -212,17 +216,21 @@ def verify(
         "vocabulary": channel.size,
         "requested_token_epsilon": settings.token_epsilon,
         "token_epsilon": exact,
+        "unit": "nats, one token",
+        "neighboring_relation": NEIGHBORING_RELATION,
+        "adjacency": ADJACENCY,
         "holds": exact <= settings.token_epsilon,
         "channel": channel.hash,
         "seconds": round(time.monotonic() - started, 3),
     }
     line = (
-        f"{channel.name} over {channel.size} words: token epsilon {exact:.6f} nats by "
-        f"enumeration of {channel.size}^2 integer weights, asked for "
-        f"{settings.token_epsilon:g}"
+        f"{channel.name} over {channel.size} words: token epsilon {nats(exact)} nats "
+        f"for one token by enumeration of {channel.size}^2 integer weights, asked for "
+        f"{settings.token_epsilon!r}"
     )
+    neighbours = f"neighbours {NEIGHBORING_RELATION}: {ADJACENCY}"
     verdict = "holds" if content["holds"] else "does NOT hold"
-    _show(content, [line, verdict], as_json)
+    _show(content, [line, neighbours, verdict], as_json)
     raise typer.Exit(0 if content["holds"] else 3)
 
 

@@ -3,6 +3,7 @@
 One run for each seed; a seed that is done already is not run again.
 """
 
+import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -11,10 +12,20 @@ from typing import Any
 
 from fedcot import provenance
 from fedcot.arms import headline_prompt
+from fedcot.budget import world_channel
 from fedcot.config import RunConfig
 from fedcot.errors import ConfigError, FedcotError
 from fedcot.evaluation.metrics import mean_and_stderr, paired_p_value
-from fedcot.launch import Outcome, Progress, launch, read_summary
+from fedcot.launch import (
+    Outcome,
+    Progress,
+    launch,
+    nodes_of,
+    read_summary,
+    sent_run_config,
+)
+from fedcot.models.sources import artefact_hash
+from fedcot.privacy.vocabulary import world_vocabulary
 from fedcot.runs import CONFIG, METRICS, write_json
 
 # Each says: the first arm should be right more often than the second.
@@ -38,7 +49,6 @@ def compare(
     command: str,
     num_supernodes: int | None = None,
     on_progress: Progress = lambda line: None,
-    on_seed: Callable[[int], None] = lambda seed: None,
     run: Launch = launch,
 ) -> dict[str, Any]:
     """Run every seed and return the comparison.
@@ -50,7 +60,8 @@ def compare(
     seeds : sequence of int
         Distinct.
     folder : Path
-        Gets ``seed-N`` run directories; those that are complete are used again.
+        Gets ``seed-N`` run directories; those that are complete are used again, those
+        that failed are renamed to ``seed-N.failed-K`` and run again.
     command : str
         Stands in the result, so that a reader can repeat it.
 
@@ -64,7 +75,8 @@ def compare(
     Raises
     ------
     ConfigError
-        If there are no seeds, one stands twice, or a folder holds another run.
+        If there are no seeds, one stands twice, or a folder holds another run: other
+        settings, code, libraries, artefacts or number of clients.
     FedcotError
         If a run failed.
     """
@@ -73,48 +85,116 @@ def compare(
             f"`seeds` must be distinct and at least one, found {list(seeds)}; pass "
             "for example `--seeds 3`."
         )
-    directories: dict[int, Path] = {}
+    folders = {seed: folder / f"seed-{seed}" for seed in seeds}
+    wanted = {seed: replace(config, seed=seed, run_dir="") for seed in seeds}
+    nodes = nodes_of(config, num_supernodes)
+    # All folders before the first run, so that a refusal costs nobody an hour.
+    done = {
+        seed: _check_finished(wanted[seed], folders[seed], num_partitions=nodes)
+        for seed in seeds
+        if read_summary(folders[seed]).get("status") == "completed"
+    }
+    if len(done) < len(folders):
+        for seed, commit in done.items():
+            if commit != provenance.git_commit():
+                raise _other(folders[seed], "git_commit")
     for seed in seeds:
-        directories[seed] = folder / f"seed-{seed}"
-        on_seed(seed)
-        _run_once(
-            replace(config, seed=seed, run_dir=""),
-            directories[seed],
-            lambda chosen, where: run(
-                chosen,
+        if seed not in done:
+            _move_aside(folders[seed])
+            outcome = run(
+                wanted[seed],
                 num_supernodes=num_supernodes,
-                run_dir=where,
+                run_dir=folders[seed],
                 on_progress=on_progress,
-            ),
-        )
-    return collect(config, directories, command=command)
-
-
-def _run_once(
-    config: RunConfig, directory: Path, run: Callable[[RunConfig, Path], Outcome]
-) -> None:
-    summary = read_summary(directory)
-    if summary.get("status") == "completed":
-        stored = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
-        wanted = config.to_run_config()
-        found = stored.get("run_config", {})
-        differing = [key for key, value in wanted.items() if found.get(key) != value]
-        if set(differing) - {"run-dir"}:
-            raise ConfigError(
-                f"{directory} must hold a run of the same settings, found another "
-                f"`{min(set(differing) - {'run-dir'})}`; choose another folder or "
-                "delete this one."
             )
+            if outcome.exit_code:
+                raise FedcotError(f"seed {seed} did not finish: {outcome.reason}")
+    return collect(config, folders, command=command)
+
+
+def made_with(config: RunConfig) -> dict[str, Any]:
+    """Return what decides a result beside its settings: code, libraries, artefacts."""
+    channel = world_channel(config)
+    return {
+        "code_hash": provenance.code_hash(),
+        "versions": provenance.versions(),
+        "artefacts": {
+            "teacher": artefact_hash(config.teacher, "teacher"),
+            "student": artefact_hash(config.student, "student"),
+            "vocabulary": world_vocabulary().hash,
+            "channel": channel.hash,
+        },
+    }
+
+
+def _check_finished(
+    config: RunConfig, directory: Path, *, num_partitions: int
+) -> str | None:
+    """Return the commit of a finished run that may be used again.
+
+    Raises
+    ------
+    ConfigError
+        It was made with other settings, code, libraries, artefacts or clients.
+    """
+    stored = _stored(directory)
+    found = stored.get("run_config", {})
+    for key, value in sent_run_config(config, directory).items():
+        if key != "run-dir" and found.get(key) != value:
+            raise _other(directory, key)
+    for key, value in made_with(config).items():
+        if stored.get(key) != value:
+            raise _other(directory, key)
+    if read_summary(directory).get("num_partitions") != num_partitions:
+        raise _other(directory, "num-partitions")
+    commit: str | None = stored.get("git_commit")
+    return commit
+
+
+def _other(directory: Path, key: str) -> ConfigError:
+    return ConfigError(
+        f"{directory} must hold a run of the same settings and code, found another "
+        f"`{key}`; choose another folder or delete this one."
+    )
+
+
+def _stored(directory: Path) -> dict[str, Any]:
+    path = directory / CONFIG
+    if not path.is_file():
+        return {}
+    stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return stored
+
+
+def _move_aside(directory: Path) -> None:
+    """Rename what a run that did not finish left, so that the seed can run again."""
+    if not directory.is_dir() or not any(directory.iterdir()):
         return
-    outcome = run(config, directory)
-    if outcome.exit_code:
-        raise FedcotError(f"seed {config.seed} did not finish: {outcome.reason}")
+    numbers = itertools.count(1)
+    names = (f"{directory.name}.failed-{number}" for number in numbers)
+    places = (directory.with_name(name) for name in names)
+    directory.rename(next(place for place in places if not place.exists()))
 
 
 def collect(
     config: RunConfig, directories: Mapping[int, Path], *, command: str
 ) -> dict[str, Any]:
-    """Return the comparison of finished runs, one for each seed (see `compare`)."""
+    """Return the comparison of finished runs, one for each seed (see `compare`).
+
+    Raises
+    ------
+    ConfigError
+        The runs come from different commits or libraries.
+    """
+    made = {seed: _made_by(path) for seed, path in directories.items()}
+    first, (commit, versions) = next(iter(made.items()))
+    for seed, found in made.items():
+        if found != (commit, versions):
+            raise ConfigError(
+                f"the runs must come from one commit and the same libraries, found "
+                f"others in {directories[seed]} than in {directories[first]}; delete "
+                "one of them and run again."
+            )
     summaries = {seed: read_summary(path) for seed, path in directories.items()}
     every = list(summaries.values())
     arms = list(every[0]["accuracy"])
@@ -124,8 +204,8 @@ def collect(
     return {
         "command": command,
         "settings": settings,
-        "git_commit": provenance.git_commit(),
-        "versions": provenance.versions(),
+        "git_commit": commit,
+        "versions": versions,
         "seeds": list(directories),
         "num_partitions": every[0]["num_partitions"],
         "accuracy": {
@@ -141,6 +221,11 @@ def collect(
         "traffic": every[0]["traffic"],
         "seconds": [round(sum(s["timing"].values()), 1) for s in every],
     }
+
+
+def _made_by(directory: Path) -> tuple[str | None, dict[str, str] | None]:
+    stored = _stored(directory)
+    return stored.get("git_commit"), stored.get("versions")
 
 
 def _over_seeds(values: Sequence[float]) -> dict[str, Any]:

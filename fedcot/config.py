@@ -120,10 +120,10 @@ class RunConfig:
         one_of(*AGGREGATIONS),
         "personal adapters that stay with the client, or their mean",
     )
-    local_epochs: int = setting(10, at_least(1), "passes over the pairs per round")
-    batch_size: int = setting(32, at_least(1), "examples per training step")
+    local_epochs: int = setting(8, at_least(1), "passes over the pairs per round")
+    batch_size: int = setting(16, at_least(1), "examples per training step")
     learning_rate: float = setting(
-        3e-3, rules.POSITIVE, "peak learning rate of the adapter"
+        5e-3, rules.POSITIVE, "peak learning rate of the adapter"
     )
     lora_r: int = setting(16, at_least(1), "rank of the LoRA matrices")
     lora_alpha: int = setting(32, at_least(1), "LoRA scale; lora-alpha / lora-r")
@@ -131,7 +131,9 @@ class RunConfig:
         0.0, rules.DROPOUT, "dropout before the LoRA matrices"
     )
     target_modules: str = setting(
-        "all-linear", rules.TEXT, "modules that get an adapter, as in PEFT"
+        "all-linear,embeddings",
+        rules.TEXT,
+        "modules that get an adapter, by name; all-linear: as in PEFT",
     )
     seed: int = setting(
         0, at_least(0), "seed of data, sampling and training; never of the mechanism"

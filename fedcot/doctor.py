@@ -23,7 +23,7 @@ from fedcot.runs import default_root
 
 _FREE_BYTES: Final = 2_000_000_000
 _SCRIPTS: Final = ("flwr", "flower-superlink", "flower-superexec", "flwr-simulation")
-_BESIDE_VERSIONS: Final = ("opacus", "dp_accounting", "matplotlib", "jinja2", "typer")
+_BESIDE_VERSIONS: Final = ("dp_accounting", "matplotlib", "jinja2", "typer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,26 +95,22 @@ def _machine() -> Iterator[Check]:
 
 
 def _models(config: RunConfig) -> Iterator[Check]:
-    from fedcot.models.sources import model_folder
+    from fedcot.models.sources import Role, model_folder
 
-    yield Check("teacher", str(model_folder(config.teacher, "teacher")))
-    yield Check("student", str(model_folder(config.student, "student")))
-    yield Check("public language model", str(model_folder("builtin", "public-lm")))
+    def found(source: str, role: Role) -> str:
+        return str(model_folder(source, role, fetch=False))
+
+    yield Check("teacher", found(config.teacher, "teacher"))
+    yield Check("student", found(config.student, "student"))
+    yield Check("public language model", found("builtin", "public-lm"))
 
 
 def _plan(config: RunConfig) -> Iterator[Check]:
-    from fedcot.preflight import world_channel
-    from fedcot.privacy.accounting import plan
+    from fedcot.budget import arm_lines, plan_arms, plan_run, world_channel
 
-    planned = plan(
-        world_channel(config),
-        record_epsilon=config.record_epsilon,
-        rounds=config.num_server_rounds,
-        delta=config.delta,
-        is_private=not config.test_tape,
-    )
+    planned = plan_run(config, world_channel(config))
     yield Check("arms", config.arms)
-    for line in planned.lines():
+    for line in (*planned.lines(), *arm_lines(plan_arms(config, planned))):
         yield Check("privacy", " ".join(line.split()))
     within = planned.is_within_limit
     shown = "a prompt fits" if within else "no prompt fits, every release is refused"

@@ -10,10 +10,11 @@ import itertools
 import json
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -24,6 +25,7 @@ from fedcot.app_folder import assemble_app
 from fedcot.config import RunConfig
 from fedcot.errors import FedcotError
 from fedcot.preflight import check_run
+from fedcot.rules import Scalar
 from fedcot.runs import PROGRESS, RUNS_VARIABLE, SUMMARY, default_root
 from fedcot.superlink import FlowerStatus, LocalSuperLink
 
@@ -93,9 +95,7 @@ def launch(
     FedcotError
         Flower did not start, or the run was stopped.
     """
-    nodes = num_supernodes
-    if nodes is None:
-        nodes = config.num_partitions or DEFAULT_SUPERNODES
+    nodes = nodes_of(config, num_supernodes)
     folder = _run_dir(config, run_dir)
     check_run(config, num_supernodes=nodes, run_dir=folder)
 
@@ -116,10 +116,26 @@ def launch(
             on_progress({**start, "done": 1})
             status = _follow(superlink, run_id, folder, on_progress)
         finally:
-            folder.mkdir(parents=True, exist_ok=True)
-            log = superlink.log(run_id)
-            (folder / _LOG_FILE).write_text(log, encoding="utf-8")
+            _keep_log(superlink, run_id, folder)
     return _outcome(status, folder, seconds=time.monotonic() - started)
+
+
+def nodes_of(config: RunConfig, num_supernodes: int | None) -> int:
+    """Return how many nodes a run gets: as asked, else as the data is split, else 5."""
+    if num_supernodes is not None:
+        return num_supernodes
+    return config.num_partitions or DEFAULT_SUPERNODES
+
+
+def _keep_log(superlink: LocalSuperLink, run_id: str, folder: Path) -> None:
+    """Write what the run printed; how the run ended does not depend on it."""
+    try:
+        log = superlink.log(run_id)
+    except (FedcotError, OSError, subprocess.SubprocessError) as error:
+        log = f"Flower's log could not be read: {error}\n"
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / _LOG_FILE).write_text(log, encoding="utf-8")
 
 
 def _run_dir(config: RunConfig, run_dir: Path | None) -> Path:
@@ -136,12 +152,7 @@ def _run_dir(config: RunConfig, run_dir: Path | None) -> Path:
 
 def _write_run_config(home: Path, config: RunConfig, run_dir: Path) -> Path:
     """Write the run config as TOML, where a value keeps its type and its quotes."""
-    values = {**config.to_run_config(), "run-dir": str(run_dir)}
-    # The app runs in a folder of its own, so a local model needs its full path.
-    for role in ("teacher", "student"):
-        folder = Path(str(values[role])).expanduser()
-        if folder.is_dir():
-            values[role] = str(folder.absolute())
+    values = sent_run_config(config, run_dir)
     # JSON writes these scalars as TOML reads them, floats with a dot or an exponent.
     lines = [
         f"{key} = {json.dumps(value, ensure_ascii=False)}"
@@ -150,6 +161,19 @@ def _write_run_config(home: Path, config: RunConfig, run_dir: Path) -> Path:
     path = home / "run-config.toml"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
+
+
+def sent_run_config(config: RunConfig, run_dir: Path) -> dict[str, Scalar]:
+    """Return the run config as the app gets it.
+
+    The app runs in a folder of its own, so a local model needs its full path.
+    """
+    values = {**config.to_run_config(), "run-dir": str(run_dir)}
+    for role in ("teacher", "student"):
+        folder = Path(str(values[role])).expanduser()
+        if folder.is_dir():
+            values[role] = str(folder.absolute())
+    return values
 
 
 def _federation_config(num_supernodes: int) -> dict[str, int]:

@@ -1,21 +1,19 @@
 """What is checked before a run writes its first byte.
 
-Everything here raises `ConfigError` with one line, and touches nothing.
+Everything here raises `ConfigError` with one line and writes nothing, except that a
+model that is named by its Hugging Face id is brought into the local cache: the run
+itself works offline.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from fedcot.budget import check_prompt_epsilon, plan_run, world_channel
 from fedcot.config import RunConfig
 from fedcot.errors import ConfigError
 from fedcot.runs import check_free
-
-if TYPE_CHECKING:
-    from fedcot.privacy.channels import Channel
 
 
 def check_run(config: RunConfig, *, num_supernodes: int, run_dir: Path) -> None:
@@ -38,27 +36,8 @@ def check_run(config: RunConfig, *, num_supernodes: int, run_dir: Path) -> None:
     _check_nodes(config, num_supernodes)
     _check_run_dir(run_dir)
     _check_data(config, config.num_partitions or num_supernodes)
-    _check_prompt_epsilon(config)
+    check_prompt_epsilon(config, plan_run(config, world_channel(config)))
     _check_models(config)
-
-
-def world_channel(config: RunConfig, *, slots: int | None = None) -> Channel:
-    """Return a configuration's mechanism over the vocabulary of the built-in world.
-
-    Parameters
-    ----------
-    config : RunConfig
-        Names mechanism and token epsilon.
-    slots : int | None
-        Tokens of a prompt, >= 1; None: the world's own length.
-    """
-    from fedcot.privacy.channels import build_channel
-    from fedcot.privacy.vocabulary import world_vocabulary
-
-    vocabulary = world_vocabulary()
-    if slots is not None:
-        vocabulary = dataclasses.replace(vocabulary, length=slots)
-    return build_channel(config.mechanism, vocabulary, config.token_epsilon)
 
 
 def _check_nodes(config: RunConfig, num_supernodes: int) -> None:
@@ -96,17 +75,3 @@ def _check_models(config: RunConfig) -> None:
 
     model_folder(config.teacher, "teacher")
     model_folder(config.student, "student")
-
-
-def _check_prompt_epsilon(config: RunConfig) -> None:
-    from fedcot.privacy.accounting import prompt_epsilon
-
-    channel = world_channel(config)
-    cost = prompt_epsilon(channel.token_epsilon, channel.slots)
-    limit = config.prompt_epsilon
-    if "fedcot" in config.arm_names and 0 < limit < cost:
-        raise ConfigError(
-            f"`prompt-epsilon` must be 0 or at least {channel.slots} slots x "
-            f"token-epsilon ({cost:.4f}), found {limit}; pass for example "
-            "`-c prompt-epsilon=0.0`."
-        )

@@ -120,7 +120,11 @@ class LocalSuperLink:
 
     def log(self, run_id: str) -> str:
         """Return what the run printed, then what the SuperLink did."""
-        shown = self._call([_script("flwr"), "log", run_id, "--show"]).stdout
+        try:
+            shown = self._call([_script("flwr"), "log", run_id, "--show"]).stdout
+        # The SuperLink's own output is at hand even when it no longer answers.
+        except FedcotError as error:
+            shown = f"{error}\n"
         return shown + "\n" + self._output.read_text(encoding="utf-8", errors="replace")
 
     def simulation_is_alive(self) -> bool:

@@ -184,7 +184,12 @@ class Exchange:
 
 
 def wait_for_nodes(
-    grid: Grid, expected: int, *, timeout: float, settle: float = 1.0
+    grid: Grid,
+    expected: int,
+    *,
+    timeout: float,
+    settle: float = 1.0,
+    on_change: Callable[[int], None] = lambda connected: None,
 ) -> list[int]:
     """Return the ids of the connected nodes, once enough are there.
 
@@ -195,6 +200,8 @@ def wait_for_nodes(
         for `settle` seconds. (A simulation starts the server before its nodes.)
     timeout : float
         Seconds to wait at most.
+    on_change : callable
+        Called with the number of connected nodes: at once, and when it changes.
 
     Raises
     ------
@@ -203,12 +210,14 @@ def wait_for_nodes(
     """
     started = changed = time.monotonic()
     found: list[int] = []
+    on_change(0)
     while True:
         nodes = sorted(grid.get_node_ids())
         now = time.monotonic()
         if nodes != found:
             found, changed = nodes, now
             logger.info("├── Nodes connected: %d of %s", len(found), expected or "any")
+            on_change(len(found))
         if expected and len(found) >= expected:
             return found
         if not expected and found and now - changed >= settle:

@@ -11,7 +11,12 @@ from flwr.serverapp import Grid
 from fedcot.arms import SOURCES, shares_adapter
 from fedcot.config import RunConfig
 from fedcot.errors import FedcotError
-from fedcot.privacy.accounting import prompt_epsilon
+from fedcot.privacy.accounting import (
+    ADJACENCY,
+    NEIGHBORING_RELATION,
+    prompt_epsilon,
+)
+from fedcot.privacy.sampler import SEEDED_GUARANTEE
 from fedcot.records import (
     EVALUATE,
     QUERY_IDENTIFY,
@@ -19,6 +24,7 @@ from fedcot.records import (
     TRAIN_DISTILL,
     Wire,
 )
+from fedcot.report.reader import nats
 from strategies.accounting import PromptAccountant
 from strategies.aggregation import weighted_mean
 from strategies.exchange import Exchange, wait_for_nodes
@@ -100,17 +106,19 @@ class FedCoT(PhasedStrategy):
         logger.info("\t├── Arms: %s", ", ".join(self.arms))
         logger.info("\t├── Rounds: %d", self.config.num_server_rounds)
         logger.info(
-            "\t├── Mechanism: %s, token epsilon %.4f nats, %d slots, prompt epsilon "
-            "%.4f nats",
+            "\t├── Mechanism: %s, %s nats per token, %d slots, %s nats per prompt",
             channel.name,
-            channel.token_epsilon,
+            nats(channel.token_epsilon),
             channel.slots,
-            self.prompt_epsilon,
+            nats(self.prompt_epsilon),
         )
         logger.info(
-            "\t├── Record limit: %.4f nats over all rounds",
-            self.accountant.record_epsilon,
+            "\t├── Record limit: %s nats over all rounds",
+            nats(self.accountant.record_epsilon),
         )
+        logger.info("\t├── Neighbours: %s, %s", NEIGHBORING_RELATION, ADJACENCY)
+        if self.config.test_tape:
+            logger.info("\t├── Guarantee: %s", SEEDED_GUARANTEE)
         logger.info("\t└── Teacher: %s", self.book.teacher.name)
 
     @property
@@ -121,7 +129,7 @@ class FedCoT(PhasedStrategy):
         )
 
     def is_over(self, state: RoundState) -> bool:
-        """Whether no sampled client may release anything any more."""
+        """Whether no client has anything to release any more."""
         return "fedcot" in self.arms and state.all_exhausted
 
     def identify(self, grid: Grid, state: RoundState) -> None:
@@ -133,8 +141,12 @@ class FedCoT(PhasedStrategy):
             )
         if not state.members:
             nodes = wait_for_nodes(
-                grid, self.config.num_partitions, timeout=self.config.phase_timeout
+                grid,
+                self.config.num_partitions,
+                timeout=self.config.phase_timeout,
+                on_change=self._on_nodes,
             )
+            state.expected = len(nodes)
             request = self.requests.identify()
             for node_id in nodes:
                 self._talk.send(node_id, QUERY_IDENTIFY, request, group_id="0")
@@ -147,6 +159,7 @@ class FedCoT(PhasedStrategy):
             seed=self.config.seed,
             server_round=state.server_round,
         )
+        state.expected = self.requests.expected_prompts(state, self.arms)
         logger.info("├── Clients: %d of %d", len(state.sampled), len(state.members))
 
     def perturb(self, grid: Grid, state: RoundState) -> None:
@@ -156,28 +169,39 @@ class FedCoT(PhasedStrategy):
         for partition in state.sampled:
             if partition in state.asked:
                 continue
-            granted = "fedcot" in self.arms and partition not in state.exhausted
-            granted = granted and self.accountant.grant(
-                server_round=state.server_round,
-                partition_id=partition,
-                token_epsilon=self.public.channel.token_epsilon,
-                prompt_epsilon=self.prompt_epsilon,
-                channel_hash=self.public.channel.hash,
-            )
-            if not granted and "fedcot" in self.arms:
-                state.exhausted.add(partition)
+            granted = self._grant(state, partition)
             sources = asked_sources(self.arms, granted=granted)
             if sources:
                 request = self.requests.perturb(state, partition, sources)
                 self._send_to(partition, QUERY_PERTURB, request)
         if self.is_over(state):
             logger.error(
-                "├── The privacy budget is spent: one prompt costs %.4f nats and a "
-                "record may cost %.4f; raise `record-epsilon` or lower "
-                "`token-epsilon`.",
-                self.prompt_epsilon,
-                self.accountant.record_epsilon,
+                "├── The privacy budget is spent: one prompt costs %s nats and a "
+                "record may cost %s over all rounds (neighbours: %s); raise "
+                "`record-epsilon` or lower `token-epsilon`.",
+                nats(self.prompt_epsilon),
+                nats(self.accountant.record_epsilon),
+                NEIGHBORING_RELATION,
             )
+
+    def _grant(self, state: RoundState, partition: int) -> bool:
+        """Grant a client one prompt per record, and count it as spent from now on."""
+        if "fedcot" not in self.arms or partition in state.exhausted:
+            return False
+        granted = self.accountant.grant(
+            server_round=state.server_round,
+            partition_id=partition,
+            token_epsilon=self.public.channel.token_epsilon,
+            prompt_epsilon=self.prompt_epsilon,
+            channel_hash=self.public.channel.hash,
+        )
+        if granted:
+            # Its reply may be lost or late, and then nobody says what was released.
+            state.charge(partition, self.prompt_epsilon)
+        else:
+            # One prompt is over the limit, which is the same for every client.
+            state.exhausted.update(state.members)
+        return granted
 
     def answer(self, grid: Grid, state: RoundState) -> None:
         """Answer what has arrived and send it off; nobody waits for the slowest."""
@@ -214,6 +238,11 @@ class FedCoT(PhasedStrategy):
                 partition: state.answered_counts.get((SOURCES[arm], partition), 0)
                 for partition in adapters
             }
+            if not any(weights.values()):
+                logger.warning(
+                    "├── No rationale was parsed: nothing to average: %s", arm
+                )
+                continue
             state.aggregated[arm] = weighted_mean(adapters, weights=weights)
             self.results.save_global(arm, state.aggregated[arm])
 
@@ -239,9 +268,13 @@ class FedCoT(PhasedStrategy):
         """Let the teacher answer several clients' prompts together, then send."""
         prompts = {p: self.requests.prompts(state, p, self.arms) for p in partitions}
         total = sum(len(asked) for asked in prompts.values())
+        before = sum(len(sent) for sent in state.answered.values())
 
-        def on_progress(done: int, _: int) -> None:
-            self.results.progress("answer", state.server_round, done, total)
+        def on_progress(done: int, of: int) -> None:
+            # The teacher counts distinct questions of this call only.
+            answered = before + total * done // max(1, of)
+            expected = max(state.expected, before + total)
+            self.results.progress("answer", state.server_round, answered, expected)
 
         for partition, sent in self.book.answer(
             prompts, on_progress=on_progress
@@ -252,7 +285,8 @@ class FedCoT(PhasedStrategy):
                 count = state.answered_counts.get(place, 0)
                 state.answered_counts[place] = count + rationale.parsed
             self._send_rationales(state, partition)
-        on_progress(total, total)
+        if total:
+            on_progress(1, 1)
         logger.info("├── Answered %d prompts of %d clients", total, len(prompts))
 
     def _send_rationales(self, state: RoundState, partition: int) -> None:
@@ -272,6 +306,11 @@ class FedCoT(PhasedStrategy):
                 )
             )
         ]
+
+    def _on_nodes(self, connected: int) -> None:
+        """Say how many nodes are there: the first sign of life of a run."""
+        total = max(connected, self.config.num_partitions, 1)
+        self.results.progress("identify", 1, 0, total, nodes_connected=connected)
 
     def _receive(self) -> None:
         """Take in what has arrived, by partition so that the order says nothing."""

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from fedcot.arms import shares_adapter
 from fedcot.errors import FedcotError, PrivacyBudgetExhausted, WireError
 from fedcot.privacy.channels import Channel
 from fedcot.records import (
@@ -80,10 +81,16 @@ class Intake:
                 "`partition-id` in the node config"
             )
         state.members[reply.partition_id] = Member(answer.node_id, reply)
+        identified = len(state.members)
+        total = max(identified, state.expected)
+        self.results.progress("identify", state.server_round, identified, total)
 
     def _prompts(self, state: RoundState, answer: Answer) -> None:
         reply = PerturbReply.decode(answer.content)
         partition = _own_partition(state, answer, reply.partition_id)
+        # First of all: whatever is wrong with the reply, it was released. A node's
+        # ledger remembers earlier runs, which this server has not seen.
+        state.charge(partition, max(reply.prompt_epsilon, reply.spent_record_epsilon))
         if (reply.slots, reply.vocabulary_size, reply.channel_hash) != (
             self.channel.slots,
             self.channel.size,
@@ -100,25 +107,38 @@ class Intake:
                 channel_hash=reply.channel_hash,
             )
         )
-        # A node's ledger remembers earlier runs, which this server has not seen.
-        spent = max(reply.spent_record_epsilon, self.accountant.get_epsilon(partition))
-        state.charged[partition] = max(spent, state.charged.get(partition, 0.0))
+        state.charge(partition, self.accountant.get_epsilon(partition))
+        if reply.prompts:
+            state.released.add(partition)
         if reply.num_refused:
-            state.refused += reply.num_refused
-            state.exhausted.add(partition)
-            logger.warning(
-                "├── The ledger of partition %d refused %d prompts: its privacy budget "
-                "is spent.",
-                partition,
-                reply.num_refused,
-            )
+            self._refused(state, partition, reply.num_refused)
         state.asked[partition] = reply
         self.results.note_prompts(state.server_round, answer, reply)
-        self._progress(state, "perturb", len(state.asked), epsilon=spent)
+        self._progress(
+            state, "perturb", len(state.asked), epsilon=state.charged[partition]
+        )
+
+    def _refused(self, state: RoundState, partition: int, refused: int) -> None:
+        """Count refusals; a client that has nothing to send any more is exhausted.
+
+        Each record has a budget of its own, and what was released once is sent again
+        at no cost, so a refusal alone does not end a client.
+        """
+        state.refused += refused
+        if partition not in state.released:
+            state.exhausted.add(partition)
+        logger.warning(
+            "├── The ledger of partition %d refused %d prompts: the privacy budget of "
+            "these records is spent.",
+            partition,
+            refused,
+        )
 
     def _training(self, state: RoundState, answer: Answer) -> None:
         reply = DistillReply.decode(answer.content)
         partition = _own_partition(state, answer, reply.partition_id)
+        state.metrics_sent |= bool(reply.training) or not reply.withheld
+        self._check_adapters(reply)
         state.trained[partition] = reply
         self.results.note_training(state.server_round, answer, reply)
         losses = {
@@ -128,9 +148,19 @@ class Intake:
         }
         self._progress(state, "distil", len(state.trained), rationale_loss=losses)
 
+    def _check_adapters(self, reply: DistillReply) -> None:
+        """Refuse adapters that were not asked for or that do not fit the student."""
+        for arm, adapter in reply.adapters.items():
+            if not shares_adapter(arm, self.results.config.aggregation):
+                raise WireError(f"An adapter of the arm {arm!r} was not asked for.")
+            shapes = {name: tensor.shape for name, tensor in adapter.items()}
+            if shapes != self.results.adapter_shapes():
+                raise WireError(f"The adapter of {arm} does not fit the student.")
+
     def _scores(self, state: RoundState, answer: Answer) -> None:
         reply = EvaluateReply.decode(answer.content)
         partition = _own_partition(state, answer, reply.partition_id)
+        state.metrics_sent |= bool(reply.scores) or not reply.withheld
         state.evaluated[partition] = reply
         self.results.note_scores(state.server_round, answer, reply)
         self._progress(state, "evaluate", len(state.evaluated))

@@ -41,7 +41,7 @@ class PhasedStrategy(Strategy):
 
     @abstractmethod
     def is_over(self, state: RoundState) -> bool:
-        """Whether the run ends here, between two phases or two rounds."""
+        """Whether the run ends here: after `perturb`, or between two rounds."""
 
     def start(
         self,

@@ -5,6 +5,7 @@ from typing import Protocol
 
 from fedcot.config import RunConfig
 from fedcot.data.schema import Rationale, Record
+from fedcot.node_pairs import used_indices
 from fedcot.privacy.vocabulary import Vocabulary
 from fedcot.records import PerturbReply
 from fedcot.rows import SentRationale
@@ -89,16 +90,30 @@ def prompts_of(reply: PerturbReply, vocabulary: Vocabulary) -> list[Prompt]:
 
 
 def bank_prompts(
-    bank: Sequence[Record], config: RunConfig, *, partition_id: int, server_round: int
+    bank: Sequence[Record],
+    config: RunConfig,
+    *,
+    partition_id: int,
+    num_records: int,
+    server_round: int,
 ) -> list[Prompt]:
     """Return a client's share of the public bank in a round.
 
-    Drawn by seed alone, as many as the client's own prompts, none twice in a run.
+    Drawn by seed alone. Each record of the client stands for one question of the bank,
+    so the control gets as many questions as the client asks, in a round and in all,
+    and gets one again when the client asks one again.
+
+    Parameters
+    ----------
+    num_records : int
+        Training records of the client; public.
     """
-    size = min(config.records_per_round, len(bank))
+    rounds = used_indices(config, partition_id, server_round, num_records)
+    place: dict[int, int] = {}
+    for index in (index for indices in rounds for index in indices):
+        place.setdefault(index, len(place))
     order = numpy_generator(config.seed, "bank", partition_id).permutation(len(bank))
-    start = (server_round - 1) * size
-    chosen = [bank[order[(start + step) % len(bank)]] for step in range(size)]
+    chosen = [bank[order[place[index] % len(bank)]] for index in rounds[-1]]
     return [("random-bank", record.question, record.question) for record in chosen]
 
 

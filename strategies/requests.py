@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from fedcot import provenance
 from fedcot.arms import ASKED_SOURCES, SOURCES, needs_raw_prompts
+from fedcot.budget import record_limit
 from fedcot.config import RunConfig
 from fedcot.data.schema import Record
 from fedcot.errors import FedcotError
@@ -123,19 +124,29 @@ class Requests:
                 self.public.bank,
                 self.config,
                 partition_id=partition,
+                num_records=state.members[partition].identity.num_records,
                 server_round=state.server_round,
             )
         return prompts
+
+    def expected_prompts(self, state: RoundState, arms: Sequence[str]) -> int:
+        """Return how many prompts the teacher will have to answer in a round.
+
+        An upper bound: a ledger may refuse some, and a client may fail.
+        """
+        total = 0
+        for partition in state.sampled:
+            records = state.members[partition].identity.num_records
+            granted = partition not in state.exhausted
+            sources = len(asked_sources(arms, granted=granted))
+            sources += "random-bank" in arms
+            total += sources * min(self.config.records_per_round, records)
+        return total
 
     def _run_dir(self, state: RoundState, partition: int) -> str:
         """Return the run directory, for simulated nodes: they write into it."""
         simulated = state.members[partition].identity.simulated
         return str(self.run.path) if simulated else ""
-
-
-def record_limit(config: RunConfig) -> float:
-    """Return the limit for one record, in nats; infinite without a mechanism."""
-    return float("inf") if config.mechanism == "none" else config.record_epsilon
 
 
 def asked_sources(arms: Sequence[str], *, granted: bool) -> tuple[str, ...]:

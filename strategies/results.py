@@ -22,7 +22,7 @@ from fedcot.node_training import training_settings
 from fedcot.records import DistillReply, EvaluateReply, PerturbReply
 from fedcot.rows import ArmScore
 from fedcot.runs import RunDirectory
-from fedcot.student.base import load_base
+from fedcot.student.base import adapted, adapter_state, load_base
 from fedcot.student.training import save_adapter
 from fedcot.teacher.transformers_teacher import TransformersTeacher
 from strategies.exchange import Answer
@@ -48,6 +48,7 @@ class Results:
         self.config = config
         self.timing: dict[str, float] = defaultdict(float)
         self.teacher: dict[str, Any] | None = None
+        self._shapes: dict[str, tuple[int, ...]] | None = None
         # The newest score of each partition, by arm, prompt and split.
         self._scores: dict[tuple[str, str, str], dict[int, ArmScore]] = defaultdict(
             dict
@@ -140,6 +141,18 @@ class Results:
         folder = self.run.adapter_folder(arm, None)
         base = load_base(self.config.student)
         save_adapter(base, tensors, training_settings(self.config), folder)
+
+    def adapter_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return name and shape of each tensor of a student's adapter."""
+        if self._shapes is None:
+            base, settings = (
+                load_base(self.config.student),
+                training_settings(self.config),
+            )
+            with adapted(base, settings, seed=0) as model:
+                state = adapter_state(model)
+            self._shapes = {name: tuple(value.shape) for name, value in state.items()}
+        return self._shapes
 
     def accuracy(self) -> dict[str, dict[str, float]]:
         """Return the headline accuracy of each arm, the teacher first.

@@ -44,13 +44,21 @@ class RoundState:
     aggregated : dict
         Global adapters by arm; empty unless adapters are averaged.
     charged : dict of int to float
-        Nats of the record that was charged most, over all rounds.
+        Upper bound, in nats, for the record that was charged most over all rounds: a
+        grant counts from when it is sent, since its reply may be lost.
+    released : set of int
+        Partitions that released something in this run; it is re-sent at no cost.
+    metrics_sent : bool
+        Whether a client sent losses or scores.
+    expected : int
+        Nodes that will identify themselves; then the prompts that the teacher will
+        have to answer in this round, at most.
     answered_counts : dict of (str, int) to int
         Parsed rationales sent so far by source and partition; public.
     failures : list of str
         One line for each client that failed in a phase.
     exhausted : set of int
-        Partitions whose budget refused a release.
+        Partitions that have nothing to release: all that was asked was refused.
     refused : int
         Releases refused so far.
     """
@@ -69,6 +77,9 @@ class RoundState:
     failures: list[str] = field(default_factory=list)
     exhausted: set[int] = field(default_factory=set)
     refused: int = 0
+    released: set[int] = field(default_factory=set)
+    metrics_sent: bool = False
+    expected: int = 0
 
     def next_round(self) -> "RoundState":
         """Return the state of the next round, with what outlives a round."""
@@ -81,12 +92,18 @@ class RoundState:
             failures=self.failures,
             exhausted=self.exhausted,
             refused=self.refused,
+            released=self.released,
+            metrics_sent=self.metrics_sent,
         )
 
     @property
     def all_exhausted(self) -> bool:
-        """Whether no sampled client may release anything any more."""
-        return bool(self.sampled) and set(self.sampled) <= self.exhausted
+        """Whether no client, sampled in this round or not, has anything to release."""
+        return bool(self.members) and self.members.keys() <= self.exhausted
+
+    def charge(self, partition: int, epsilon: float) -> None:
+        """Raise what a client's records may have cost, in nats; it never falls."""
+        self.charged[partition] = max(epsilon, self.charged.get(partition, 0.0))
 
 
 def sample_partitions(

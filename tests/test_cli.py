@@ -187,3 +187,91 @@ def test_pretrain_refuses_a_file(tmp_path, capsys):
     code, _, err = call(capsys, "pretrain", "--output", str(tmp_path / "file"))
     assert code == 2
     assert len(err.strip().splitlines()) == 1
+
+
+def planned(tmp_path, capsys, text: str, *arguments: str) -> tuple[dict, str]:
+    """Return a configuration's plan as JSON and as text."""
+    config = tmp_path / "plan.toml"
+    config.write_text(text)
+    command = ("privacy", "plan", "--config", str(config), *arguments)
+    _, out, _ = call(capsys, *command, "--json")
+    _, shown, _ = call(capsys, *command)
+    return json.loads(out), shown
+
+
+def test_a_plan_under_a_tape_guarantees_nothing(tmp_path, capsys):
+    content, shown = planned(tmp_path, capsys, "test-tape = true\n")
+    assert content["token_epsilon"] == content["record_epsilon"] == "inf"
+    assert "seeded" in content["guarantee"]
+    assert "token epsilon   inf nats" in shown
+
+
+def test_a_plan_without_a_mechanism_has_the_limit_that_the_run_has(tmp_path, capsys):
+    content, shown = planned(tmp_path, capsys, 'mechanism = "none"\n')
+    assert content["record_limit"] == "inf"
+    assert content["within_limit"] is True
+    assert "OVER" not in shown
+
+
+def test_a_plan_names_every_arm_and_the_worst(tmp_path, capsys):
+    content, shown = planned(tmp_path, capsys, "")
+    arms = content["per_arm"]
+    assert list(arms) == ["zero-shot", "standalone", "distil", "fedcot"]
+    assert arms["distil"]["record_epsilon"] == "inf"
+    assert arms["fedcot"]["record_epsilon"] == content["record_epsilon"]
+    assert content["worst_arm"] == "distil"
+    assert "worst arm       distil: inf nats" in shown
+    content, _ = planned(tmp_path, capsys, 'arms = "standalone,fedcot"\n')
+    assert content["worst_arm"] == "fedcot"
+    text = 'arms = "fedcot"\naggregation = "fedavg"\npairing = "original"\n'
+    content, _ = planned(tmp_path, capsys, text)
+    assert content["per_arm"]["fedcot"]["record_epsilon"] == "inf"
+
+
+def test_doctor_plans_as_the_run_does_and_names_the_worst_arm(capsys):
+    _, out, _ = call(capsys, "doctor", "-c", "mechanism=none", "--json")
+    checks = json.loads(out)["checks"]
+    limit = [check for check in checks if check["name"] == "record limit"]
+    assert [check["ok"] for check in limit] == [True]
+    shown = " ".join(check["found"] for check in checks if check["name"] == "privacy")
+    assert "worst arm distil: inf nats" in shown
+
+
+def test_doctor_fetches_nothing(monkeypatch, capsys):
+    import huggingface_hub
+
+    asked = []
+
+    def download(source, **options):
+        asked.append((source, options["local_files_only"]))
+        raise OSError("not here")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    code, out, _ = call(capsys, "doctor", "-c", "teacher=nobody/model", "--json")
+    assert asked == [("nobody/model", True)]
+    assert code == 3
+    assert "nobody/model" in out
+
+
+def test_the_prompt_limit_holds_under_a_tape_as_well(tmp_path, monkeypatch):
+    from fedcot.budget import check_prompt_epsilon, plan_run, world_channel
+    from fedcot.config import RunConfig
+    from fedcot.errors import ConfigError
+
+    for tape in (False, True):
+        fits = RunConfig(token_epsilon=8.0, prompt_epsilon=1000.0, test_tape=tape)
+        check_prompt_epsilon(fits, plan_run(fits, world_channel(fits)))
+        over = RunConfig(token_epsilon=8.0, prompt_epsilon=5.0, test_tape=tape)
+        with pytest.raises(ConfigError, match="`prompt-epsilon`"):
+            check_prompt_epsilon(over, plan_run(over, world_channel(over)))
+
+
+def test_verify_rounds_up_and_says_for_what(capsys):
+    arguments = ["privacy", "verify", "--mechanism", "rank", "--token-epsilon", "2.0"]
+    _, out, _ = call(capsys, *arguments, "--json")
+    _, shown, _ = call(capsys, *arguments)
+    exact = json.loads(out)["token_epsilon"]
+    printed = float(shown.split("token epsilon ")[1].split(" nats")[0])
+    assert exact <= printed <= exact + 1e-4
+    assert "for one token" in shown
+    assert "neighbours REPLACE_SPECIAL" in shown

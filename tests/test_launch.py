@@ -11,8 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from fedcot.launch import Outcome, _new_lines, _outcome, read_summary
-from fedcot.superlink import FlowerStatus
+from fedcot.errors import FedcotError
+from fedcot.launch import Outcome, _keep_log, _new_lines, _outcome, read_summary
+from fedcot.superlink import FlowerStatus, LocalSuperLink
 from tests.tiny import tiny_base
 
 SMALL = {
@@ -177,3 +178,38 @@ def test_progress_lines_are_read_whole_and_once(tmp_path):
         file.write(": 2}\n")
     assert next(lines) == [{"done": 2}]
     assert next(lines) == []
+
+
+class SilentSuperLink:
+    """Stands in for a SuperLink whose log cannot be read."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def log(self, run_id: str) -> str:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    "error", [FedcotError("`flwr log` did not answer"), OSError("gone")]
+)
+def test_a_log_that_cannot_be_read_does_not_fail_a_run(tmp_path, error):
+    _keep_log(SilentSuperLink(error), "1", tmp_path / "run")
+    assert str(error) in (tmp_path / "run" / "flower.log").read_text()
+    # Nor does a run directory that cannot be written any more.
+    (tmp_path / "file").touch()
+    _keep_log(SilentSuperLink(error), "1", tmp_path / "file")
+
+
+def test_a_slow_flwr_log_still_leaves_what_the_superlink_printed(monkeypatch):
+    superlink = LocalSuperLink({})
+    superlink._output.write_text("what it printed")
+
+    def slow(command):
+        raise FedcotError("`flwr log` did not answer within 60 s")
+
+    monkeypatch.setattr(superlink, "_call", slow)
+    try:
+        assert "what it printed" in superlink.log("1")
+    finally:
+        superlink.stop()

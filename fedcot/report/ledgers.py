@@ -5,7 +5,6 @@ A ledger that is in use is opened read-only, so looking at it cannot block or ch
 
 from __future__ import annotations
 
-import math
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from fedcot.errors import ConfigError
 from fedcot.privacy.database import DATABASE_NAME
-from fedcot.privacy.nats import nats
+from fedcot.privacy.tables import ledger_totals
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,22 +64,14 @@ def _read(path: Path) -> LedgerUse | None:
             tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
             if not {"charges", "releases"} <= tables:
                 return None
-            records, charges, seeded, unbounded = db.execute(
-                "SELECT COUNT(DISTINCT record_key), COUNT(*),"
-                " COALESCE(SUM(seeded), 0), COUNT(*) - COUNT(nano_nats) FROM charges"
-            ).fetchone()
-            (largest,) = db.execute(
-                "SELECT COALESCE(MAX(spent), 0) FROM"
-                " (SELECT SUM(nano_nats) AS spent FROM charges GROUP BY record_key)"
-            ).fetchone()
-            (releases,) = db.execute("SELECT COUNT(*) FROM releases").fetchone()
+            totals = ledger_totals(db)
     except sqlite3.Error as error:
         raise ConfigError(f"`{path}` must be a ledger, found {error}.") from error
     return LedgerUse(
         path=path,
-        records=records,
-        charges=charges,
-        releases=releases,
-        seeded=seeded,
-        max_epsilon=math.inf if unbounded else nats(largest),
+        records=totals.records,
+        charges=totals.charges,
+        releases=totals.releases,
+        seeded=totals.seeded,
+        max_epsilon=totals.max_epsilon,
     )

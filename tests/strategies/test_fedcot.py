@@ -1,6 +1,8 @@
 """The whole strategy against clients in this process."""
 
+import dataclasses
 import json
+import logging
 
 import pytest
 from flwr.app import Context, RecordDict
@@ -18,6 +20,7 @@ from fedcot.records import (
     DistillReply,
     EvaluateReply,
 )
+from strategies.privacy_report import SEEN_BY_WAITING
 from strategies.state import Member, RoundState, sample_partitions
 from tests.fakes import (
     ScriptedTeacher,
@@ -111,6 +114,8 @@ def test_a_run_with_every_arm_leaves_everything_behind(tmp_path):
     for line in privacy["per_arm"].values():
         assert line.keys() >= PRIVACY_KEYS
         assert "simulation-only" in line["uncharged"][0]
+        assert line["uncharged"][1] == SEEN_BY_WAITING
+        assert "nothing derived" not in line["guarantee"]
     fedcot = privacy["per_arm"]["fedcot"]
     assert 7.98 <= fedcot["token_epsilon"] <= 8.0
     assert fedcot["prompt_epsilon_max"] == pytest.approx(
@@ -213,7 +218,9 @@ def test_a_ledger_that_refuses_ends_the_run_after_a_last_evaluation(tmp_path):
     assert summary["num_rounds"] == 1
     assert summary["refused"] == 8
     assert summary["accuracy"]["zero-shot"]["n"] == 8
-    assert summary["privacy"]["per_arm"]["fedcot"]["record_epsilon_max"] == 0.0
+    # Nothing was sent, but a grant may have been used and counts from then on.
+    line = summary["privacy"]["per_arm"]["fedcot"]
+    assert line["record_epsilon_max"] == line["prompt_epsilon_max"]
 
 
 def test_raw_arms_are_left_out_where_an_owner_forbids_them(tmp_path):
@@ -228,7 +235,9 @@ def test_raw_arms_are_left_out_where_an_owner_forbids_them(tmp_path):
     run, grid = federate(config, nodes=nodes)
     summary = summary_of(run)
     assert list(summary["privacy"]["per_arm"]) == ["fedcot"]
-    assert summary["privacy"]["per_arm"]["fedcot"]["uncharged"] == []
+    # Whoever waits for a node sees how long it takes and whether it fails.
+    assert summary["privacy"]["per_arm"]["fedcot"]["uncharged"] == [SEEN_BY_WAITING]
+    assert summary["privacy"]["covers"] == "epsilon covers what messages hold"
     # A deployed node sends no loss, no accuracy and no count of what it filtered.
     assert "fedcot" not in summary["accuracy"]
     assert summary["teacher_measured_on"] == "public problems"
@@ -276,9 +285,17 @@ def test_averaged_adapters_that_saw_private_questions_are_infinite(tmp_path):
 
 
 def test_a_prompt_limit_below_the_mechanism_writes_nothing(tmp_path):
-    with pytest.raises(ConfigError, match="`prompt-epsilon` must be at least"):
-        federate(tiny_config(tmp_path / "a", prompt_epsilon=5.0))
+    # Seeded draws are charged like others, so they pass and fail the same check.
+    for tape in (True, False):
+        config = tiny_config(tmp_path / "a", prompt_epsilon=5.0, test_tape=tape)
+        with pytest.raises(ConfigError, match="`prompt-epsilon` must be 0 or at least"):
+            federate(config)
     assert not (tmp_path / "a").exists()
+    config = tiny_config(
+        tmp_path / "b", arms="fedcot", prompt_epsilon=1000.0, num_server_rounds=1
+    )
+    run, _ = federate(config, count=1)
+    assert summary_of(run)["status"] == "completed"
 
 
 def test_a_part_of_the_clients_is_sampled_by_partition_and_seed(tmp_path):
@@ -352,3 +369,191 @@ def test_a_config_error_ends_the_server_app_with_one_line(caplog):
         server_app.main(None, context)
     assert "\n" not in str(caught.value)
     assert "`token-epsilon` must be > 0" in str(caught.value)
+
+
+def losing(monkeypatch, replaced, *, partition: int = 0, times: int = 10**9):
+    """Let a node do its work, then spoil its reply in `times` rounds."""
+    perturb = Node.perturb
+    left = [times]
+
+    def spoilt(self, request):
+        reply = perturb(self, request)
+        if self.owner.partition_id != partition or not left[0]:
+            return reply
+        left[0] -= 1
+        return replaced(reply)
+
+    monkeypatch.setattr(Node, "perturb", spoilt)
+
+
+def lost(reply):
+    raise TimeoutError
+
+
+@pytest.mark.parametrize(
+    "replaced",
+    [
+        lost,
+        lambda reply: dataclasses.replace(reply, channel_hash="other"),  # WireError
+        lambda reply: dataclasses.replace(reply, prompt_epsilon=400.0),  # compose fails
+    ],
+)
+def test_a_release_whose_reply_is_lost_is_not_reported_as_nothing(
+    tmp_path, monkeypatch, replaced
+):
+    losing(monkeypatch, replaced)
+    config = tiny_config(
+        tmp_path / "a", arms="fedcot", num_server_rounds=1, test_tape=False
+    )
+    with pytest.raises(FedcotError):
+        federate(config, count=1)
+    line = json.loads((tmp_path / "a" / "summary.json").read_text())
+    line = line["privacy"]["per_arm"]["fedcot"]
+    assert line["record_epsilon_max"] >= line["prompt_epsilon_max"] > 160
+
+
+def test_a_node_that_remembers_earlier_runs_raises_what_is_reported(
+    tmp_path, monkeypatch
+):
+    def remembers(reply):
+        return dataclasses.replace(reply, spent_record_epsilon=240.0)
+
+    losing(monkeypatch, remembers, partition=1)
+    config = tiny_config(
+        tmp_path / "a", arms="fedcot", num_server_rounds=1, test_tape=False
+    )
+    run, _ = federate(config, count=2)
+    line = summary_of(run)["privacy"]["per_arm"]["fedcot"]
+    assert line["record_epsilon_max"] == 240.0
+
+
+def test_one_simulated_node_among_others_makes_the_metrics_sent(tmp_path):
+    config = tiny_config(
+        tmp_path / "a", arms="fedcot", num_server_rounds=1, test_tape=False
+    )
+    simulated, deployed = node_configs(2)
+    deployed |= {
+        "simulation": False,
+        "max-record-epsilon": 250.0,
+        "state-dir": str(tmp_path / "node"),
+    }
+    run, _ = federate(config, nodes=[simulated, deployed])
+    privacy = summary_of(run)["privacy"]
+    assert "simulation-only" in privacy["per_arm"]["fedcot"]["uncharged"][0]
+    assert privacy["covers"] == "epsilon covers prompts only"
+    # The teacher is scored on the clients' questions only where all are simulated.
+    assert summary_of(run)["teacher_measured_on"] == "public problems"
+
+
+def refusing(monkeypatch, refused, *, partition: int = 0):
+    """Let a node's ledger refuse some of its prompts, by round."""
+
+    def refuse(self, ledger, request, records, vocabulary):
+        releases = release(self, ledger, request, records, vocabulary)
+        if self.owner.partition_id != partition:
+            return releases
+        return releases[refused(request.server_round) :]
+
+    release = Node._release
+    monkeypatch.setattr(Node, "_release", refuse)
+
+
+def test_a_refused_record_ends_neither_its_client_nor_the_run(tmp_path, monkeypatch):
+    refusing(monkeypatch, lambda server_round: 1)
+    config = tiny_config(
+        tmp_path / "a", arms="fedcot", records_per_round=8, test_tape=False
+    )
+    run, _ = federate(config, count=3)
+    summary = summary_of(run)
+    # It says so and exits 4, but the records with budget left go on being sent.
+    assert summary["status"] == "budget-exhausted"
+    assert (summary["num_rounds"], summary["refused"]) == (2, 2)
+    second = rows_of(run, phase="perturb", round=2, partition=0)
+    assert [row["num_prompts"] for row in second] == [7]
+    assert len(rows_of(run, phase="distil", arm="fedcot", round=2)) == 3
+
+
+def test_free_re_sends_go_on_after_a_round_of_refusals(tmp_path, monkeypatch):
+    refusing(monkeypatch, lambda server_round: 4 if server_round == 2 else 0)
+    config = tiny_config(
+        tmp_path / "a",
+        arms="fedcot",
+        num_records=8,
+        num_server_rounds=3,
+        test_tape=False,
+    )
+    run, _ = federate(config, count=1)
+    third = rows_of(run, phase="perturb", round=3)
+    assert [row["num_prompts"] for row in third] == [4]
+
+
+def test_the_run_ends_when_all_members_are_exhausted_not_one_sample(
+    tmp_path, monkeypatch
+):
+    # One client of three is sampled per round; the first one sampled refuses all.
+    sampled = sample_partitions(
+        dict.fromkeys(range(3)), fraction=0.34, seed=0, server_round=1
+    )
+    refusing(monkeypatch, lambda server_round: 4, partition=sampled[0])
+    config = tiny_config(
+        tmp_path / "a",
+        arms="fedcot",
+        fraction_train=0.34,
+        num_server_rounds=4,
+        test_tape=False,
+    )
+    run, _ = federate(config)
+    assert summary_of(run)["num_rounds"] == 4
+    # It is not granted anything a second time.
+    assert len(rows_of(run, phase="perturb", partition=sampled[0])) == 1
+
+
+def test_an_adapter_that_does_not_fit_is_a_failure_of_its_client(tmp_path, monkeypatch):
+    distil = Node.distil
+
+    def other_shape(self, request):
+        reply = distil(self, request)
+        if self.owner.partition_id == 0:
+            adapters = {
+                arm: {name: tensor[:1] for name, tensor in adapter.items()}
+                for arm, adapter in reply.adapters.items()
+            }
+            return dataclasses.replace(reply, adapters=adapters)
+        return reply
+
+    monkeypatch.setattr(Node, "distil", other_shape)
+    config = tiny_config(tmp_path / "a", arms="fedcot", aggregation="fedavg")
+    run, _ = federate(config)
+    summary = summary_of(run)
+    assert summary["status"] == "completed"
+    assert len(summary["failures"]) == 2
+    assert "partition 0: The adapter of fedcot does not fit" in summary["failures"][0]
+    assert (run.path / "adapters" / "fedcot" / "global").is_dir()
+
+
+def test_progress_is_monotone_in_each_round_and_starts_at_once(tmp_path):
+    config = tiny_config(tmp_path / "a", arms=ALL_ARMS)
+    run, _ = federate(config, late=4)
+    text = (run.path / "progress.jsonl").read_text()
+    rows = [json.loads(line) for line in text.splitlines()]
+    assert rows[0]["phase"] == "identify"
+    for server_round in (1, 2):
+        found = [
+            (row["done"], row["total"])
+            for row in rows
+            if (row["phase"], row["round"]) == ("answer", server_round)
+        ]
+        # 4 perturbed, 4 raw and 4 public prompts of each of 3 clients
+        assert {total for _, total in found} == {36}
+        assert [done for done, _ in found] == sorted(done for done, _ in found)
+        assert found[-1] == (36, 36)
+
+
+def test_the_log_states_epsilons_rounded_up_with_unit_and_neighbours(tmp_path, caplog):
+    with caplog.at_level(logging.INFO, logger="flwr.fedcot"):
+        federate(tiny_config(tmp_path / "a", arms="fedcot", record_epsilon=10.00001))
+    text = caplog.text
+    assert "nats per token" in text
+    assert "10.0001 nats over all rounds" in text
+    assert "REPLACE_SPECIAL" in text
+    assert "guarantee: none" in text.lower()
