@@ -210,7 +210,13 @@ def make_adaptations(
     *,
     seed: int,
 ) -> list[Pair]:
-    """Let the teacher answer perturbed public questions of the general families."""
+    """Let the teacher answer perturbed public questions of the general families.
+
+    Raises
+    ------
+    ValueError
+        If none of its answers can be parsed.
+    """
     rng = numpy_generator(seed, "pretraining", "adaptations")
     problems = draw_problems(
         "pretraining", GENERAL_NAMES, count, seed=seed, purpose="adaptations"
@@ -226,11 +232,17 @@ def make_adaptations(
         batch_size=128,
         max_new_tokens=80,
     )
-    return [
+    pairs = [
         adaptation_pair(problem, question, rationale)
         for problem, question, text in zip(problems, perturbed, texts, strict=True)
         if (rationale := parse_completion(text)) is not None
     ]
+    if not pairs:
+        raise ValueError(
+            "the teacher must write rationales that can be read, found none of "
+            f"{count}; train it for more steps."
+        )
+    return pairs
 
 
 class _Workshop:

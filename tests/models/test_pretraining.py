@@ -6,9 +6,15 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM
 
-from fedcot.data.prompts import ADAPT, EXPLAIN, PREDICT
+from fedcot.data.prompts import ADAPT, EXPLAIN, PREDICT, parse_completion
 from fedcot.models import pretraining
-from fedcot.models.pretraining import PretrainingPlan, Schedule, pretrain
+from fedcot.models.loading import load_model
+from fedcot.models.pretraining import (
+    PretrainingPlan,
+    Schedule,
+    make_adaptations,
+    pretrain,
+)
 from fedcot.models.pretraining_data import (
     SeenProblems,
     disturb,
@@ -19,13 +25,14 @@ from fedcot.models.pretraining_data import (
 from fedcot.models.sources import builtin_folder
 from fedcot.seeding import numpy_generator
 from fedcot.world import CLIENT_NAMES, PUBLIC_LENGTH, draw_problems, split_of
+from tests.tiny import tiny_base
 
 PLAN = PretrainingPlan(
     teacher=Schedule(steps=2, batch_size=4),
     student=Schedule(steps=2, batch_size=4),
     public_lm=Schedule(steps=2, batch_size=4),
     plain_steps=1,
-    num_adaptations=200,
+    num_adaptations=8,
     test_per_family=1,
 )
 
@@ -34,8 +41,16 @@ def test_pretraining_writes_loadable_models_and_a_record_and_keeps_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reports: list[str] = []
+    asked: list[int] = []
+
+    def adaptations(_teacher: object, _tokenizer: object, count: int, *, seed: int):
+        asked.append(count)
+        return [(f"{ADAPT} tom has 2 cards rationale:", "2 answer: 2")]
+
+    monkeypatch.setattr(pretraining, "make_adaptations", adaptations)
     record = pretrain(tmp_path, plan=PLAN, report=lambda name, *_: reports.append(name))
     assert reports == ["teacher", "student", "public_lm"]
+    assert asked == [8]
     written = json.loads((tmp_path / pretraining.RECORD_NAME).read_text())
     assert written == json.loads(json.dumps(record))
     assert set(written["models"]) == {"teacher", "student", "public_lm"}
@@ -51,6 +66,24 @@ def test_pretraining_writes_loadable_models_and_a_record_and_keeps_them(
     assert again["scores"] == record["scores"]
     with pytest.raises(AssertionError, match="trained again"):
         pretrain(tmp_path, plan=PLAN, seed=1)
+
+
+def test_the_teacher_answers_perturbed_questions_of_the_general_families() -> None:
+    teacher = load_model("builtin", "teacher")
+    pairs = make_adaptations(teacher.model, teacher.tokenizer, 20, seed=3)
+    assert len(pairs) >= 18
+    for prompt, target in pairs:
+        perturbed, rest = prompt.removeprefix(f"{ADAPT} ").split(" rationale: ", 1)
+        original = rest.split("question: ")[1].removesuffix(" rationale:")
+        assert parse_completion(rest.split(" question: ")[0]) is not None
+        assert parse_completion(target) is not None
+        assert len(set(original.split()) & set(perturbed.split())) >= 2
+
+
+def test_a_teacher_that_cannot_be_read_is_refused() -> None:
+    base = tiny_base()
+    with pytest.raises(ValueError, match="found none of 4"):
+        make_adaptations(base.model, base.tokenizer, 4, seed=0)
 
 
 def test_the_schedule_warms_up_and_falls_to_two_percent() -> None:
