@@ -4,9 +4,11 @@ What needs the server, what stays on the client and which prompt gives the headl
 accuracy is declared here once, before any result is seen.
 """
 
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 Prompt = Literal["explain", "predict"]
+PROMPTS: Final[tuple[str, ...]] = get_args(Prompt)
+SPLITS: Final = ("test", "deep-test")
 
 # Which prompts an arm's rationales answer; an arm that is absent needs no teacher.
 SOURCES: Final = {
@@ -18,6 +20,8 @@ SOURCES: Final = {
 # Sources whose prompts the client sends; the public bank is drawn by the server.
 ASKED_SOURCES: Final = ("fedcot", "distil")
 RAW_SOURCE: Final = "distil"
+# Where a rationale on the wire may come from; each becomes a file name on the client.
+SENT_SOURCES: Final = (*ASKED_SOURCES, "random-bank")
 UNTRAINED: Final = ("zero-shot",)
 # Trained on labels alone, so asked for the answer alone.
 PREDICT_ARMS: Final = ("standalone",)

@@ -2,20 +2,24 @@
 
 Server side: `strategies.fedcot.FedCoT`. What leaves here is a message of
 `fedcot.records`; private text, adapters and stores stay in the node's state folder.
+
+How long an answer takes, and whether it fails, is seen by the server and covered by no
+epsilon (see `fedcot.records`).
 """
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict
-from functools import lru_cache
+from dataclasses import asdict, fields
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 
 from fedcot import provenance
 from fedcot.arms import (
-    ASKED_SOURCES,
     RAW_SOURCE,
     adapter_is_free,
     shares_adapter,
@@ -26,7 +30,7 @@ from fedcot.data.schema import Partition, Record
 from fedcot.errors import CodeMismatchError, ConfigError
 from fedcot.models.sources import artefact_hash
 from fedcot.node_pairs import used_indices
-from fedcot.node_state import Owner, PairStore
+from fedcot.node_state import Owner, PairStore, private_files
 from fedcot.node_training import NodeTraining
 from fedcot.privacy.channels import build_channel
 from fedcot.privacy.ledger import Ledger, Release
@@ -45,6 +49,11 @@ from fedcot.records import (
 from fedcot.rows import PerturbedPrompt, RawPrompt
 from fedcot.runs import METRICS, append_line
 from fedcot.seeding import derive_seed
+
+Request = PerturbRequest | DistillRequest | EvaluateRequest
+
+# Settings that change neither what is sent nor what it means.
+NEUTRAL_SETTINGS: Final = ("name", "run_dir", "phase_timeout", "teacher_batch_size")
 
 
 class Node:
@@ -113,6 +122,7 @@ class Node:
             raw_prompts_allowed=self.owner.allow_raw_prompts,
         )
 
+    @private_files()
     def perturb(self, request: PerturbRequest) -> PerturbReply:
         """Charge, draw and store this round's prompts, then hand out what was stored.
 
@@ -124,17 +134,31 @@ class Node:
             The server's channel is another than the one built here.
         """
         self._check_sources(request)
-        vocabulary = world_vocabulary()
+        vocabulary, run = world_vocabulary(), self._run_name(request.run_key)
         with closing(self._ledger(request.run_dir, request.record_epsilon)) as ledger:
             records = self._asked_records(ledger, request.server_round)
+            names = dict(
+                zip(records, ledger.pseudonyms(list(records), run=run), strict=True)
+            )
             releases: Sequence[Release] = ()
             spent = 0.0
             if "fedcot" in request.sources:
                 releases = self._release(ledger, request, records, vocabulary)
-                spent = max(ledger.spent(key) for key in records)
-        self._remember(request, records, releases, vocabulary)
-        raw = records if RAW_SOURCE in request.sources else {}
+                spent = max(ledger.spent(key, run=run) for key in records)
+            raw = records if RAW_SOURCE in request.sources else {}
+            if raw:
+                # First of all: once they are written down anywhere, they may be sent.
+                ledger.expose(list(raw), run=run)
+        new = self._remember(request, names, releases, raw, vocabulary)
         asked = len(records) if "fedcot" in request.sources else 0
+        prompts = tuple(
+            PerturbedPrompt(
+                release,
+                record_key=names[release.record_key],
+                fresh=names[release.record_key] in new,
+            )
+            for release in releases
+        )
         return PerturbReply(
             partition_id=self.owner.partition_id,
             slots=vocabulary.length,
@@ -142,12 +166,13 @@ class Node:
             channel_hash=request.channel_hash,
             prompt_epsilon=max((r.prompt_epsilon for r in releases), default=0.0),
             spent_record_epsilon=spent,
-            num_fresh=sum(release.fresh for release in releases),
+            num_fresh=sum(prompt.fresh for prompt in prompts),
             num_refused=asked - len(releases),
-            prompts=tuple(PerturbedPrompt(release) for release in releases),
-            raw_prompts=tuple(RawPrompt(k, r.question) for k, r in raw.items()),
+            prompts=prompts,
+            raw_prompts=tuple(RawPrompt(names[k], r.question) for k, r in raw.items()),
         )
 
+    @private_files()
     def distil(self, request: DistillRequest) -> DistillReply:
         """Store the rationales and train every arm on all pairs held so far.
 
@@ -158,10 +183,17 @@ class Node:
             did not allow it.
         """
         self._check_shared(request.arms)
+        run = self._run_name(request.run_key)
+        trainer = self._training(request)
         with closing(self._ledger(request.run_dir)) as ledger:
             keys = self._keys(ledger)
-        trainer = self._training(request.run_dir, request.run_key)
-        records = dict(zip(keys, self.partition.train, strict=True))
+            names = ledger.pseudonyms(keys, run=run)
+            records = dict(zip(names, self.partition.train, strict=True))
+            trainer.pairs.store(request, records)
+            # Before anything is trained that could be sent.
+            if exposed := trainer.exposed_keys(request.arms):
+                known = dict(zip(names, keys, strict=True))
+                ledger.expose([known[name] for name in exposed], run=run)
         outcomes, adapters = trainer.train(request, records)
         self._note(request, "distil", [asdict(outcome) for outcome in outcomes])
         return DistillReply(
@@ -171,9 +203,10 @@ class Node:
             adapters=adapters,
         )
 
+    @private_files()
     def evaluate(self, request: EvaluateRequest) -> EvaluateReply:
         """Score every arm on this node's test records."""
-        trainer = self._training(request.run_dir, request.run_key)
+        trainer = self._training(request)
         scores = trainer.evaluate(request, self.partition)
         self._note(request, "evaluate", [asdict(score) for score in scores])
         return EvaluateReply(
@@ -183,8 +216,6 @@ class Node:
         )
 
     def _check_sources(self, request: PerturbRequest) -> None:
-        if not set(request.sources) <= set(ASKED_SOURCES):
-            raise ConfigError("`sources` must be out of fedcot and distil.")
         exposed = RAW_SOURCE in request.sources or (
             "fedcot" in request.sources and request.mechanism == "none"
         )
@@ -256,28 +287,69 @@ class Node:
     def _remember(
         self,
         request: PerturbRequest,
-        records: Mapping[str, Record],
+        names: Mapping[str, str],
         releases: Sequence[Release],
+        raw: Mapping[str, Record],
         vocabulary: Vocabulary,
-    ) -> None:
-        """Keep which question the teacher will see for each key."""
-        folder = self.owner.folder(request.run_dir) / request.run_key
+    ) -> set[str]:
+        """Keep which question the teacher will see for each name.
+
+        Returns
+        -------
+        set of str
+            The names of the releases that this run sends for the first time.
+        """
+        folder = self._run_folder(request)
+        new: set[str] = set()
         if releases:
             store = PairStore(folder, "fedcot")
-            for release in releases:
-                store.put_question(release.record_key, vocabulary.decode(release.ids))
+            asked = [names[release.record_key] for release in releases]
+            new = {name for name in asked if not store.has_question(name)}
+            for name, release in zip(asked, releases, strict=True):
+                store.put_question(name, vocabulary.decode(release.ids))
             store.save()
-        if RAW_SOURCE in request.sources:
+        if raw:
             store = PairStore(folder, RAW_SOURCE)
-            for key, record in records.items():
-                store.put_question(key, record.question)
+            for key, record in raw.items():
+                store.put_question(names[key], record.question)
             store.save()
+        return new
 
-    def _training(self, run_dir: str, run_key: str) -> NodeTraining:
-        folder = self.owner.folder(run_dir) / run_key
+    def _run_name(self, run_key: str) -> str:
+        """Return what this run is called on this node.
+
+        A run key alone is the server's to choose. With everything that decides what
+        is sent and what it is trained on as part of the name, one run never goes on
+        from what another one left.
+        """
+        return f"{run_key}-{self._fingerprint}"
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        """16 hex digits over settings, student and share of the data."""
+        settings = {
+            item.name: getattr(self.config, item.name)
+            for item in fields(self.config)
+            if item.name not in NEUTRAL_SETTINGS
+        }
+        decisive = {
+            **settings,
+            "student_hash": artefact_hash(self.config.student, "student"),
+            "partition_id": self.owner.partition_id,
+            "num_partitions": self.owner.num_partitions,
+        }
+        text = json.dumps(decisive, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def _run_folder(self, request: Request) -> Path:
+        folder = self.owner.folder(request.run_dir)
+        return folder / self._run_name(request.run_key)
+
+    def _training(self, request: Request) -> NodeTraining:
+        folder = self._run_folder(request)
         # A simulation's adapters belong to the run's results; a deployed node keeps
         # its own.
-        adapters = Path(run_dir) if self.owner.simulated else folder
+        adapters = Path(request.run_dir) if self.owner.simulated else folder
         return NodeTraining(
             self.config,
             partition_id=self.owner.partition_id,
@@ -294,7 +366,7 @@ class Node:
         """Write a deployed node's own metrics, which never leave it."""
         if self.owner.simulated:
             return
-        path = self.owner.folder(request.run_dir) / request.run_key / METRICS
+        path = self._run_folder(request) / METRICS
         path.parent.mkdir(parents=True, exist_ok=True)
         for row in rows:
             place = {"round": request.server_round, "phase": phase}

@@ -1,7 +1,9 @@
 """What a client says to the server when it cannot answer.
 
 An exception's text may quote a private question, so it stays on the node: the server
-gets a code, a sentence that is fixed here, and the name of the exception's class.
+gets a code, a sentence that is fixed here, and the name of the exception's class. That
+a client failed, in which phase and with which class may depend on its records; no
+epsilon covers it.
 """
 
 import traceback
@@ -16,6 +18,7 @@ from fedcot.errors import (
     PrivacyBudgetExhausted,
     WireError,
 )
+from fedcot.node_state import private_files
 
 # Flower's own codes end well below 100.
 CODE_MISMATCH: Final = 101
@@ -49,6 +52,7 @@ def describe(error: Exception) -> tuple[int, str]:
     return UNEXPECTED, f"the client failed; see errors.log in its state folder ({name})"
 
 
+@private_files()
 def keep_traceback(error: Exception, folder: Path) -> None:
     """Append the whole traceback to a file that stays on the node."""
     text = "".join(traceback.format_exception(error))

@@ -71,6 +71,10 @@ class NodePairs:
             max_new_tokens=self.config.max_new_tokens,
         )
 
+    def keys_of(self, source: str) -> list[str]:
+        """Return the names of the records that answered pairs of a source stem from."""
+        return list(PairStore(self.folder, source).answered())
+
     def _pairs(self, source: str, records: Mapping[str, Record]) -> list[Pair]:
         """Return every answered pair of a source."""
         pairs = []

@@ -6,8 +6,10 @@ one keeps it inside the run directory.
 """
 
 import json
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -110,6 +112,20 @@ class Owner:
         return Path(run_dir) / "nodes" / f"partition-{self.partition_id}"
 
 
+@contextmanager
+def private_files() -> Iterator[None]:
+    """Let what is written inside be its owner's only: folders 0700, files 0600.
+
+    The mask belongs to the whole process. A client's messages are handled one after
+    another, so nothing else writes meanwhile.
+    """
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
 class PairStore:
     """Prompts and rationales of one source, kept from round to round.
 
@@ -137,6 +153,10 @@ class PairStore:
         if key in self._entries:
             entry = {"text": text, "answer": answer} if parsed else None
             self._entries[key]["rationale"] = entry
+
+    def has_question(self, key: str) -> bool:
+        """Whether a key was asked before in this run."""
+        return key in self._entries
 
     def answered(self) -> dict[str, dict[str, Any]]:
         """Return the entries that have been answered, in the order they were asked."""

@@ -8,19 +8,26 @@ from typing import Any
 import numpy as np
 import torch
 
-from fedcot.arms import UNTRAINED, Prompt, headline_prompt, shares_adapter
+from fedcot.arms import (
+    SOURCES,
+    UNTRAINED,
+    Prompt,
+    adapter_is_free,
+    headline_prompt,
+    shares_adapter,
+)
 from fedcot.config import RunConfig
 from fedcot.data.schema import Partition, Record
 from fedcot.evaluation.evaluate import evaluate_student
+from fedcot.node_adapters import AdapterStore, publish
 from fedcot.node_pairs import NodePairs
-from fedcot.node_state import read_json
 from fedcot.records import Adapter, DistillRequest, EvaluateRequest
 from fedcot.rows import ArmScore, ArmTraining
-from fedcot.runs import adapter_folder, write_json
+from fedcot.runs import adapter_folder
 from fedcot.seeding import derive_seed
 from fedcot.student.base import Base, TrainingSettings, load_base
 from fedcot.student.examples import Example, label_examples
-from fedcot.student.training import load_adapter, save_adapter, train_adapter
+from fedcot.student.training import TrainingOutcome, train_adapter
 
 
 class NodeTraining:
@@ -35,7 +42,16 @@ class NodeTraining:
     folder : Path
         This run's folder inside the node's state folder.
     adapter_root : Path
-        Folder that gets ``adapters/<arm>/partition-N`` in PEFT's format.
+        Folder that gets a copy of each arm's newest adapter in PEFT's format, as
+        ``adapters/<arm>/partition-N``. Training and sending never read it.
+
+    Notes
+    -----
+    The seconds that a reply takes are seen by the server and covered by no epsilon. The
+    number of optimizer steps is that of the arm's larger task. For personal adapters
+    these are the labels, one for each used record, whatever a filter dropped; for
+    adapters that are shared without a charge the filter is a function of what was
+    released.
     """
 
     def __init__(
@@ -72,7 +88,6 @@ class NodeTraining:
         tuple of ArmTraining, dict
             What happened, and the adapters that are shared.
         """
-        self.pairs.store(request, records)
         used = self.pairs.used_records(request.server_round, list(records.values()))
         outcomes: list[ArmTraining] = []
         shared: dict[str, Adapter] = {}
@@ -81,9 +96,25 @@ class NodeTraining:
                 continue
             outcome = self._train_arm(arm, request, records, used)
             outcomes.append(outcome)
-            if shares_adapter(arm, self.config.aggregation) and outcome.num_examples:
-                shared[arm] = {k: v.numpy() for k, v in self._saved(arm).items()}
+            adapter = self._shared_adapter(arm, request.server_round)
+            if adapter is not None:
+                shared[arm] = {k: v.numpy() for k, v in adapter.items()}
         return tuple(outcomes), shared
+
+    def exposed_keys(self, arms: Sequence[str]) -> list[str]:
+        """Return the names of the records that adapters of these arms would give away.
+
+        Those are the records of all pairs held so far, for each arm whose adapter
+        leaves the node after it has seen private labels or questions.
+        """
+        exposing = [
+            arm
+            for arm in arms
+            if shares_adapter(arm, self.config.aggregation)
+            and not adapter_is_free(arm, self.config.pairing)
+        ]
+        found = [key for arm in exposing for key in self.pairs.keys_of(SOURCES[arm])]
+        return list(dict.fromkeys(found))
 
     def evaluate(
         self, request: EvaluateRequest, partition: Partition
@@ -110,15 +141,25 @@ class NodeTraining:
         records: Mapping[str, Record],
         used: Sequence[Record],
     ) -> ArmTraining:
+        store, number = self._store(arm), request.server_round
         # A message that is delivered again must not train twice.
-        done = self.folder / "trained" / f"{arm}.json"
-        earlier = read_json(done, default={})
-        if earlier.get("round") == request.server_round:
-            return _stored_outcome(earlier["outcome"])
+        if store.outcome(number) is None:
+            self._train_new(arm, request, records, used)
+        publish(store.round_folder(number), self._published(arm))
+        return _stored_outcome(store.outcome(number) or {})
+
+    def _train_new(
+        self,
+        arm: str,
+        request: DistillRequest,
+        records: Mapping[str, Record],
+        used: Sequence[Record],
+    ) -> None:
         pairing = self.pairs.pairing(arm, records, used)
         examples: tuple[Example, ...] = pairing.examples
         if not shares_adapter(arm, self.config.aggregation):
             examples += label_examples(used)
+        trained: TrainingOutcome | None = None
         if examples:
             trained = train_adapter(
                 self.base,
@@ -127,26 +168,28 @@ class NodeTraining:
                 seed=self._seed("train", request.server_round),
                 adapter=self._start(arm, request),
             )
-            folder = self._adapter_folder(arm)
-            save_adapter(self.base, trained.adapter, self.settings, folder)
         outcome = ArmTraining(
             arm=arm,
             num_examples=len(examples),
             **{f"num_{name}": count for name, count in pairing.counts.items()},
-            label_loss=tuple(trained.label_loss) if examples else (),
-            rationale_loss=tuple(trained.rationale_loss) if examples else (),
-            seconds=trained.seconds if examples else 0.0,
+            label_loss=tuple(trained.label_loss) if trained else (),
+            rationale_loss=tuple(trained.rationale_loss) if trained else (),
+            seconds=trained.seconds if trained else 0.0,
         )
-        done.parent.mkdir(parents=True, exist_ok=True)
-        write_json(done, {"round": request.server_round, "outcome": asdict(outcome)})
-        return outcome
+        self._store(arm).commit(
+            request.server_round,
+            asdict(outcome),
+            base=self.base,
+            adapter=trained.adapter if trained else None,
+            settings=self.settings,
+        )
 
     def _start(
         self, arm: str, request: DistillRequest
     ) -> Mapping[str, torch.Tensor] | None:
         if arm in request.adapters:
             return _tensors(request.adapters[arm])
-        return self._saved(arm) if self._has_adapter(arm) else None
+        return self._store(arm).newest(before=request.server_round)
 
     def _score(
         self,
@@ -159,8 +202,8 @@ class NodeTraining:
         adapter: Mapping[str, torch.Tensor] | None = None
         if arm in request.adapters:
             adapter = _tensors(request.adapters[arm])
-        elif arm not in UNTRAINED and self._has_adapter(arm):
-            adapter = self._saved(arm)
+        elif arm not in UNTRAINED:
+            adapter = self._store(arm).newest(before=request.server_round + 1)
         score = evaluate_student(
             self.base,
             records,
@@ -184,14 +227,20 @@ class NodeTraining:
         """Return a seed that all arms share, so that they differ in data only."""
         return derive_seed(self.config.seed, purpose, self.partition_id, server_round)
 
-    def _adapter_folder(self, arm: str) -> Path:
+    def _store(self, arm: str) -> AdapterStore:
+        shared = shares_adapter(arm, self.config.aggregation)
+        return AdapterStore(self.folder, arm, is_shared=shared)
+
+    def _shared_adapter(
+        self, arm: str, server_round: int
+    ) -> dict[str, torch.Tensor] | None:
+        """Return what is sent: an adapter of this round, from the shared ones only."""
+        if not shares_adapter(arm, self.config.aggregation):
+            return None
+        return AdapterStore(self.folder, arm, is_shared=True).load(server_round)
+
+    def _published(self, arm: str) -> Path:
         return adapter_folder(self.adapter_root, arm, self.partition_id)
-
-    def _has_adapter(self, arm: str) -> bool:
-        return (self._adapter_folder(arm) / "adapter_model.safetensors").is_file()
-
-    def _saved(self, arm: str) -> dict[str, torch.Tensor]:
-        return load_adapter(self._adapter_folder(arm))
 
 
 def training_settings(config: RunConfig) -> TrainingSettings:

@@ -5,11 +5,16 @@ sends a `PerturbedPrompt`, which is built from a ledger's `Release` and holds id
 the public vocabulary only; raw questions have a type of their own, `RawPrompt`, which
 `fedcot.node.Node` builds where the node's owner or a simulation allows it.
 
+What no message holds and no epsilon covers: when a reply comes, how long it took, and
+whether a client failed. All three may depend on private records, through the length of
+generated text and the number of pairs that a label filter kept, and the server sees
+them.
+
 This is the one module of `fedcot` that imports Flower.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
@@ -17,7 +22,9 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from numpy.typing import NDArray
 
+from fedcot.arms import ASKED_SOURCES
 from fedcot.codec import flatten, unflatten
+from fedcot.config import ARMS
 from fedcot.errors import WireError
 from fedcot.rows import (
     ArmScore,
@@ -38,6 +45,8 @@ SCHEMA: Final = "schema"
 VERSION: Final = 1
 
 RUN_KEY: Final = re.compile(r"[0-9a-f]{16}")
+# A client walks its records round by round, so a round of 2**62 would never end.
+LAST_ROUND: Final = 10**6
 
 Adapter = Mapping[str, NDArray[np.float32]]
 Adapters = Mapping[str, Adapter]  # by arm
@@ -130,16 +139,20 @@ class PerturbRequest(Wire):
     run_dir: str  # empty for a deployed node
 
     def __post_init__(self) -> None:
-        """Check the run key: it becomes a folder name on the client."""
-        _check_run_key(self.run_key)
+        """Check what becomes file names on the client: the run key and the sources."""
+        _check_run(self.run_key, self.server_round)
+        _check_names("sources", self.sources, ASKED_SOURCES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PerturbReply(Wire):
     """What a client released: exactly `slots` vocabulary ids per prompt.
 
-    `prompt_epsilon` is the charge of one fresh prompt, `spent_record_epsilon` the
-    largest total that a record of this round has been charged, both in nats.
+    `prompt_epsilon` is the charge of one prompt, `spent_record_epsilon` the largest
+    total that a record of this round has been charged over all runs, both in nats. It
+    is infinite where an earlier run sent one of these records unprotected; what this
+    run sends unprotected belongs to other arms and is not in it. `num_fresh` counts
+    the prompts that this run sends for the first time.
     """
 
     partition_id: int
@@ -183,8 +196,10 @@ class DistillRequest(Wire):
     adapters: Adapters = field(default_factory=dict, metadata={"wire": False})
 
     def __post_init__(self) -> None:
-        """Check the run key: it becomes a folder name on the client."""
-        _check_run_key(self.run_key)
+        """Check what becomes file names on the client: the run key and the arms."""
+        _check_run(self.run_key, self.server_round)
+        _check_names("arms", self.arms, ARMS)
+        _check_names("adapters", tuple(self.adapters), ARMS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,8 +224,10 @@ class EvaluateRequest(Wire):
     adapters: Adapters = field(default_factory=dict, metadata={"wire": False})
 
     def __post_init__(self) -> None:
-        """Check the run key: it becomes a folder name on the client."""
-        _check_run_key(self.run_key)
+        """Check what becomes file names on the client: the run key and the arms."""
+        _check_run(self.run_key, self.server_round)
+        _check_names("arms", self.arms, ARMS)
+        _check_names("adapters", tuple(self.adapters), ARMS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,9 +268,19 @@ def _decode_adapters(content: RecordDict) -> dict[str, dict[str, NDArray[np.floa
     for name, record in content.array_records.items():
         if not name.startswith(ARRAYS):
             raise WireError("An array record must be named after its arm.")
-        arrays = {key: _float32(key, array.numpy()) for key, array in record.items()}
-        adapters[name.removeprefix(ARRAYS)] = arrays
+        adapters[name.removeprefix(ARRAYS)] = {
+            key: _float32(key, _read(key, array)) for key, array in record.items()
+        }
     return adapters
+
+
+def _read(name: str, array: Array) -> NDArray[Any]:
+    """Return an array that was received; whatever is wrong with it is one error."""
+    try:
+        return array.numpy()
+    # NumPy and Flower raise half a dozen types for bytes that are no array.
+    except Exception as error:
+        raise WireError(f"Adapter tensor `{name}` could not be read.") from error
 
 
 def _float32(name: str, value: Any) -> NDArray[np.float32]:
@@ -264,6 +291,15 @@ def _float32(name: str, value: Any) -> NDArray[np.float32]:
     return value
 
 
-def _check_run_key(key: str) -> None:
+def _check_run(key: str, server_round: int) -> None:
     if not isinstance(key, str) or RUN_KEY.fullmatch(key) is None:
         raise WireError("`run-key` must be 16 hex digits.")
+    if not 1 <= server_round <= LAST_ROUND:
+        raise WireError(f"`server-round` must be from 1 to {LAST_ROUND}.")
+
+
+def _check_names(field_name: str, names: Sequence[str], known: Sequence[str]) -> None:
+    """Refuse names that are not known; the bad one is not quoted."""
+    if not set(names) <= set(known) or len(set(names)) != len(names):
+        allowed = ", ".join(known)
+        raise WireError(f"`{field_name}` must be distinct and out of {allowed}.")

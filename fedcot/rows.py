@@ -8,35 +8,44 @@ import re
 from dataclasses import dataclass
 from typing import Final, Self
 
+from fedcot.arms import PROMPTS, SENT_SOURCES, SPLITS
+from fedcot.config import ARMS
 from fedcot.errors import WireError
 from fedcot.privacy.ledger import Release
 
-# A key is an HMAC and an occurrence number; nothing else may stand where it stands.
-RECORD_KEY: Final = re.compile(r"[0-9a-f]{16,128}(?:[-:.#]\d{1,9})?")
+# A key is a record's pseudonym, an HMAC; nothing else may stand where it stands.
+RECORD_KEY: Final = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True, init=False)
 class PerturbedPrompt:
-    """One released question: a record key and ids into the public vocabulary.
+    """One released question: a record's pseudonym and ids of the public vocabulary.
 
     Parameters
     ----------
     release : Release
         What the ledger charged, drew and stored. There is no other way to build one.
+    record_key : str
+        The record's pseudonym in this run; the ledger's own key never leaves the node,
+        because it is the same in every run.
+    fresh : bool
+        Whether this run sends it for the first time, for the server's accountant. It
+        shows which requests a node has answered before, which the server knows, and
+        not whether an earlier run had the question perturbed.
     """
 
     record_key: str
     ids: tuple[int, ...]
     fresh: bool
 
-    def __init__(self, release: Release) -> None:
+    def __init__(self, release: Release, *, record_key: str, fresh: bool) -> None:
         if type(release) is not Release:
             raise WireError(
                 "A perturbed prompt must be built from a ledger's Release, "
                 f"found {type(release).__name__}."
             )
         ids = tuple(int(token) for token in release.ids)
-        self._fill(release.record_key, ids, release.fresh)
+        self._fill(record_key, ids, fresh)
 
     def _fill(self, record_key: str, ids: tuple[int, ...], fresh: bool) -> None:
         _check_record_key(record_key)
@@ -72,7 +81,7 @@ class RawPrompt:
 class SentRationale:
     """The teacher's answer to one prompt.
 
-    `key` is the record key, or the question itself for the public bank.
+    `key` is the record's pseudonym, or the question itself for the public bank.
     """
 
     source: str  # `fedcot`, `distil` or `random-bank`
@@ -81,10 +90,18 @@ class SentRationale:
     text: str
     answer: str
 
+    def __post_init__(self) -> None:
+        """Check the source: it becomes a file name on the client."""
+        if self.source not in SENT_SOURCES:
+            raise WireError(f"`source` must be one of {', '.join(SENT_SOURCES)}.")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmTraining:
-    """How one arm was trained in one round; every number of it is private."""
+    """How one arm was trained in one round; every number of it is private.
+
+    A deployed node sends none of it. How long it takes to reply stays visible.
+    """
 
     arm: str
     num_examples: int
@@ -96,6 +113,10 @@ class ArmTraining:
     label_loss: tuple[float, ...]  # nats per token, one per epoch
     rationale_loss: tuple[float, ...]
     seconds: float
+
+    def __post_init__(self) -> None:
+        """Check the arm."""
+        _check_arm(self.arm)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +133,10 @@ class ArmScore:
     correct: str  # "1" or "0" for each record in order; paired tests need it
 
     def __post_init__(self) -> None:
-        """Check that no count exceeds the number of records."""
+        """Check the names, and that no count exceeds the number of records."""
+        _check_arm(self.arm)
+        if self.prompt not in PROMPTS or self.split not in SPLITS:
+            raise WireError("`prompt` or `split` is not known.")
         digits = self.correct.count("0") + self.correct.count("1")
         if not digits == len(self.correct) == self.num_records:
             raise WireError("`correct` must hold 0 or 1 for each record.")
@@ -125,4 +149,9 @@ class ArmScore:
 
 def _check_record_key(key: str) -> None:
     if not isinstance(key, str) or RECORD_KEY.fullmatch(key) is None:
-        raise WireError("A record key must be a hex digest and an occurrence number.")
+        raise WireError("A record key must be a hex digest of 64 digits.")
+
+
+def _check_arm(arm: str) -> None:
+    if arm not in ARMS:
+        raise WireError(f"`arm` must be one of {', '.join(ARMS)}.")

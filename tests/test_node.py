@@ -1,17 +1,21 @@
 """A client's side: what its owner allows, what it keeps, what it never sends."""
 
+import math
+import os
+import stat
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from flwr.app import Context, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
 import client_app
-from fedcot import node_training
+from fedcot import node_adapters, node_training
 from fedcot.errors import CodeMismatchError, ConfigError
 from fedcot.node import Node
-from fedcot.node_errors import describe
+from fedcot.node_errors import describe, keep_traceback
 from fedcot.node_pairs import NodePairs, used_indices
 from fedcot.node_state import Owner, PairStore, inside_simulation
 from fedcot.privacy.channels import build_channel
@@ -206,9 +210,10 @@ def test_training_that_is_asked_twice_runs_once(tmp_path, monkeypatch):
 def test_the_server_cannot_plant_a_pair(tmp_path):
     node = Node(tiny_config(tmp_path), owner())
     keys = [p.record_key for p in node.perturb(request(tmp_path)).prompts]
-    with Ledger(tmp_path / "nodes/partition-0/ledger", record_epsilon=250.0) as ledger:
-        others = set(node._keys(ledger)) - set(keys)
-    planted = ["0" * 64, others.pop()]
+    with ledger_of(tmp_path) as ledger:
+        names = set(ledger.pseudonyms(node._keys(ledger), run=node._run_name(RUN)))
+    assert names >= set(keys)
+    planted = ["0" * 64, (names - set(keys)).pop()]
     reply = node.distil(distil_request(tmp_path, [keys[0], *planted]))
     assert reply.training[0].num_pairs == 1
 
@@ -326,3 +331,171 @@ def test_a_message_that_the_wire_does_not_allow_is_answered_with_an_error(tmp_pa
         reply = call(QUERY_PERTURB, content, node_config, config)
         assert reply.has_error()
         assert "WireError" in reply.error.reason
+
+
+def ledger_of(run_dir) -> Ledger:
+    return Ledger(run_dir / "nodes/partition-0/ledger", record_epsilon=250.0)
+
+
+@pytest.mark.usefixtures("tiny_world")
+@pytest.mark.parametrize("server_round", [1, 2])
+def test_a_personal_adapter_is_never_sent_by_another_run(tmp_path, server_round):
+    # Failure: a run without sharing trains on labels, then one with the same run key
+    # and `fedavg` gets what it trained, or what goes on from it, as free.
+    shared = {"arms": "fedcot", "aggregation": "fedavg", "pairing": "perturbed"}
+    private = {"arms": "fedcot", "aggregation": "none", "pairing": "original"}
+
+    def sent(run_dir, *, with_private: bool):
+        steps = [(private, 1)] if with_private else []
+        for settings, number in [*steps, (shared, server_round)]:
+            node = Node(tiny_config(tmp_path, **settings), owner())
+            asked = request(run_dir, server_round=number)
+            keys = [prompt.record_key for prompt in node.perturb(asked).prompts]
+            reply = node.distil(distil_request(run_dir, keys, server_round=number))
+        return reply.adapters["fedcot"]
+
+    honest = sent(tmp_path / "a", with_private=False)
+    attacked = sent(tmp_path / "b", with_private=True)
+    assert honest.keys() == attacked.keys()
+    for name, tensor in honest.items():
+        assert np.array_equal(tensor, attacked[name]), name
+
+
+@pytest.mark.usefixtures("tiny_world")
+def test_shared_and_personal_adapters_lie_in_different_folders(tmp_path):
+    for aggregation in ("none", "fedavg"):
+        node = Node(tiny_config(tmp_path, aggregation=aggregation), owner())
+        keys = [p.record_key for p in node.perturb(request(tmp_path)).prompts]
+        node.distil(distil_request(tmp_path, keys, arms=("fedcot", "standalone")))
+    stored = (tmp_path / "nodes/partition-0").glob(f"{RUN}-*/rounds/*/*/round-1")
+    found = sorted((path.parts[-3], path.parts[-2]) for path in stored)
+    assert found == [
+        ("personal", "fedcot"),
+        ("personal", "standalone"),
+        ("personal", "standalone"),
+        ("shared", "fedcot"),
+    ]
+
+
+@pytest.mark.usefixtures("tiny_world")
+def test_raw_questions_are_noted_before_they_are_sent(tmp_path, monkeypatch):
+    node = Node(tiny_config(tmp_path), owner())
+    # Nothing is noted of what was only perturbed.
+    first = node.perturb(request(tmp_path))
+    assert math.isfinite(first.spent_record_epsilon)
+    with ledger_of(tmp_path) as ledger:
+        assert ledger.totals().exposed == 0
+
+    def dies(*arguments):
+        with ledger_of(tmp_path) as ledger:
+            assert ledger.totals().exposed == 4
+        raise KeyboardInterrupt
+
+    # The message is never built, and still the records count as sent.
+    monkeypatch.setattr("fedcot.node.RawPrompt", dies)
+    both = request(tmp_path, sources=("fedcot", "distil"))
+    with pytest.raises(KeyboardInterrupt):
+        node.perturb(both)
+
+
+@pytest.mark.usefixtures("tiny_world")
+def test_a_later_run_knows_which_records_went_out_raw(tmp_path):
+    node = Node(tiny_config(tmp_path), owner())
+    both = request(tmp_path, sources=("fedcot", "distil"))
+    # Within one run each arm is stated by itself.
+    first = node.perturb(both)
+    assert len(first.raw_prompts) == 4
+    assert math.isfinite(first.spent_record_epsilon)
+    assert node.perturb(both).spent_record_epsilon == first.spent_record_epsilon
+    later = node.perturb(request(tmp_path, run_key="f" * 16))
+    assert later.spent_record_epsilon == math.inf
+    assert len(later.prompts) == 4
+    # Other records were not sent raw.
+    second = node.perturb(request(tmp_path, run_key="f" * 16, server_round=2))
+    assert math.isfinite(second.spent_record_epsilon)
+
+
+@pytest.mark.usefixtures("tiny_world")
+@pytest.mark.parametrize(("pairing", "exposed"), [("perturbed", 0), ("original", 3)])
+def test_a_shared_adapter_that_saw_private_text_is_noted(tmp_path, pairing, exposed):
+    config = tiny_config(tmp_path, aggregation="fedavg", pairing=pairing)
+    node = Node(config, owner())
+    keys = [p.record_key for p in node.perturb(request(tmp_path)).prompts]
+    node.distil(distil_request(tmp_path, keys[:3]))
+    with ledger_of(tmp_path) as ledger:
+        assert ledger.totals().exposed == exposed
+
+
+@pytest.mark.usefixtures("tiny_world")
+def test_a_crash_after_training_does_not_train_on_from_its_result(
+    tmp_path, monkeypatch
+):
+    settings = {"aggregation": "fedavg", "arms": "fedcot"}
+
+    def trained(run_dir, crash_in):
+        node = Node(tiny_config(tmp_path, **settings), owner())
+        keys = [p.record_key for p in node.perturb(request(run_dir)).prompts]
+        asked = distil_request(run_dir, keys)
+        if crash_in:
+            module = node_training if crash_in == "publish" else node_adapters
+            original = getattr(module, crash_in)
+
+            def dies(*arguments, **more):
+                original(*arguments, **more)
+                raise KeyboardInterrupt
+
+            with monkeypatch.context() as patched:
+                patched.setattr(module, crash_in, dies)
+                with pytest.raises(KeyboardInterrupt):
+                    node.distil(asked)
+        return node.distil(asked)
+
+    smooth = trained(tmp_path / "a", None)
+    # After the adapter was saved; after the outcome; after both have their name.
+    for moment in ("save_adapter", "write_json", "publish"):
+        again = trained(tmp_path / moment, moment)
+        assert again.training[0].rationale_loss == smooth.training[0].rationale_loss
+        for name, tensor in smooth.adapters["fedcot"].items():
+            assert np.array_equal(tensor, again.adapters["fedcot"][name]), moment
+        published = tmp_path / moment / "adapters/fedcot/partition-0"
+        assert (published / "adapter_model.safetensors").is_file()
+
+
+@pytest.mark.usefixtures("tiny_world")
+def test_what_a_node_keeps_is_for_its_owner_only(tmp_path):
+    before = os.umask(0o022)
+    try:
+        deployed = deployed_owner(tmp_path / "state", **{"allow-raw-prompts": True})
+        node = Node(tiny_config(tmp_path, test_tape=False), deployed)
+        both = request("", sources=("fedcot", "distil"))
+        keys = [p.record_key for p in node.perturb(both).prompts]
+        arms = ("standalone", "fedcot")
+        node.distil(distil_request("", keys, arms=arms))
+        keep_traceback(ValueError("quokka"), tmp_path / "state")
+        paths = [tmp_path / "state", *(tmp_path / "state").rglob("*")]
+        assert os.umask(0o022) == 0o022
+    finally:
+        os.umask(before)
+    assert len(paths) > 15
+    for path in paths:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        assert mode == (0o700 if path.is_dir() else 0o600), path
+
+
+@pytest.mark.usefixtures("tiny_world")
+def test_names_on_the_wire_cannot_be_followed_from_run_to_run(tmp_path):
+    node = Node(tiny_config(tmp_path), owner())
+    both = request(tmp_path, sources=("fedcot", "distil"))
+    first, again = node.perturb(both), node.perturb(both)
+    later = node.perturb(replace(both, run_key="f" * 16))
+    names = [prompt.record_key for prompt in first.prompts]
+    # One name for a record within a run, whatever is sent about it.
+    assert names == [prompt.record_key for prompt in first.raw_prompts]
+    assert names == [prompt.record_key for prompt in again.prompts]
+    assert not set(names) & {prompt.record_key for prompt in later.prompts}
+    assert [p.ids for p in first.prompts] == [p.ids for p in later.prompts]
+    # Nor does it show which of them an earlier run has used.
+    assert all(prompt.fresh for prompt in (*first.prompts, *later.prompts))
+    assert not any(prompt.fresh for prompt in again.prompts)
+    with ledger_of(tmp_path) as ledger:
+        assert not set(names) & set(node._keys(ledger))

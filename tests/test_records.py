@@ -55,8 +55,8 @@ def perturb_reply(**changes) -> PerturbReply:
         num_fresh=1,
         num_refused=2,
         prompts=(
-            PerturbedPrompt(release()),
-            PerturbedPrompt(release(OTHER, fresh=False)),
+            PerturbedPrompt(release(), record_key=KEY, fresh=True),
+            PerturbedPrompt(release(), record_key=OTHER, fresh=False),
         ),
         raw_prompts=(RawPrompt(KEY, "5 books ü"),),
     )
@@ -268,7 +268,7 @@ def test_only_a_release_becomes_a_perturbed_prompt():
     # Failure would mean that a raw record can be put on the wire by mistake.
     for raw in ("5 books", Record("5 books", "5", "library"), (KEY, (1, 2)), None):
         with pytest.raises(WireError, match="built from a ledger's Release"):
-            PerturbedPrompt(raw)
+            PerturbedPrompt(raw, record_key=KEY, fresh=True)
 
 
 @pytest.mark.parametrize(
@@ -281,7 +281,18 @@ def test_nothing_else_stands_among_the_perturbed_prompts(prompt):
 
 def test_a_prompt_cannot_be_changed_into_another():
     with pytest.raises(TypeError):
-        replace(PerturbedPrompt(release()), record_key="the private question")
+        replace(
+            PerturbedPrompt(release(), record_key=KEY, fresh=True),
+            record_key="the private question",
+        )
+
+
+def test_a_prompt_goes_by_a_pseudonym_only():
+    # The ledger's key is the same in every run; a pseudonym is not.
+    prompt = PerturbedPrompt(release(KEY, fresh=False), record_key=OTHER, fresh=True)
+    assert (prompt.record_key, prompt.fresh) == (OTHER, True)
+    with pytest.raises(WireError, match="hex digest"):
+        PerturbedPrompt(release(), record_key="the private question", fresh=True)
 
 
 def test_a_raw_prompt_does_not_go_where_another_type_is_declared():
@@ -313,7 +324,7 @@ def test_a_run_key_that_is_a_path_is_rejected():
 
 def test_a_number_beyond_64_bits_is_rejected():
     with pytest.raises(WireError, match="64 bits"):
-        replace(MESSAGES[2], server_round=2**63).encode()
+        replace(MESSAGES[6], partition_id=2**63).encode()
 
 
 def test_bytes_are_counted_as_utf_8_and_grow_with_the_content():
@@ -329,3 +340,70 @@ def test_bytes_are_counted_as_utf_8_and_grow_with_the_content():
         adapters={"fedcot": {"a": np.zeros(1000, np.float32)}},
     )
     assert len(serialise(heavy.encode())) > 4000
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"arms": ("x/../fedcot",)},  # becomes a folder name on the client
+        {"arms": ("../../escaped", "fedcot")},
+        {"arms": ("teacher",)},
+        {"arms": ("fedcot", "fedcot")},  # would be trained twice
+        {"adapters": {"../fedcot": {}}},
+        {"server_round": 0},
+    ],
+)
+@pytest.mark.parametrize("message", [MESSAGES[5], MESSAGES[8]])
+def test_arms_that_are_not_known_are_rejected(message, changes):
+    with pytest.raises(WireError, match=r"`(arms|adapters|server-round)` "):
+        replace(message, **changes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"sources": ("../fedcot",)},
+        {"sources": ("random-bank",)},  # no client sends it
+        {"sources": ("fedcot", "fedcot")},
+        {"server_round": -1},
+    ],
+)
+def test_sources_that_are_not_known_are_rejected(changes):
+    with pytest.raises(WireError, match=r"`(sources|server-round)` "):
+        replace(MESSAGES[2], **changes)
+
+
+@pytest.mark.parametrize("source", ["../../escaped", "self-rationale", ""])
+def test_a_rationale_of_an_unknown_source_is_rejected(source):
+    with pytest.raises(WireError, match="`source` "):
+        SentRationale(source=source, key=KEY, parsed=True, text="", answer="")
+
+
+def test_rows_of_an_unknown_arm_are_rejected():
+    for row in (TRAINING, SCORE):
+        with pytest.raises(WireError, match="`arm` "):
+            replace(row, arm="../escaped")
+    for changes in ({"prompt": "a question"}, {"split": "a question"}):
+        with pytest.raises(WireError, match="`prompt` or `split`"):
+            replace(SCORE, **changes)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        Array(dtype="float32", shape=(2,), stype="numpy.ndarray", data=b"junk"),
+        Array(dtype="float32", shape=(2,), stype="numpy.ndarray", data=b""),
+        Array(dtype="float32", shape=(2,), stype="another", data=b"junk"),
+        Array(
+            dtype="float32",
+            shape=(2,),
+            stype="numpy.ndarray",
+            data=b"\x93NUMPY\x01\x00\x08\x00{'a': (\n",
+        ),
+    ],
+)
+def test_an_array_that_is_junk_is_rejected(array):
+    content = DistillReply(partition_id=0, withheld=True).encode()
+    content[ARRAYS + "fedcot"] = ArrayRecord({"a": array})
+    with pytest.raises(WireError, match="could not be read"):
+        DistillReply.decode(content)

@@ -13,8 +13,7 @@ from dp_accounting.pld.common import DifferentialPrivacyParameters
 
 from fedcot.errors import ConfigError
 from fedcot.privacy.channels import Channel
-from fedcot.privacy.exact import float_down
-from fedcot.privacy.nats import cost_in_nano_nats, limit_in_nano_nats, nats
+from fedcot.privacy.nats import cost_in_nano_nats, nats
 from fedcot.privacy.rank import RankChannel
 from fedcot.privacy.sampler import SEEDED_GUARANTEE
 
@@ -110,31 +109,6 @@ def prompt_epsilon(token_epsilon: float, slots: int) -> float:
     """
     _require_positive("slots", slots)
     return nats(cost_in_nano_nats(token_epsilon, slots))
-
-
-def token_epsilon_for(record_epsilon: float, *, slots: int) -> float:
-    """Return the largest token epsilon at which a prompt stays within a record's limit.
-
-    Parameters
-    ----------
-    record_epsilon : float
-        Nats that one record may cost over all rounds, finite, > 0.
-    slots : int
-        Tokens of a prompt, padding included, >= 1.
-
-    Raises
-    ------
-    ConfigError
-        If an argument breaks these rules.
-    """
-    _require_positive("slots", slots)
-    if not (math.isfinite(record_epsilon) and record_epsilon > 0):
-        raise ConfigError(
-            f"`record-epsilon` must be > 0 and finite, found {record_epsilon}; pass "
-            "for example `-c record-epsilon=250.0`."
-        )
-    limit = limit_in_nano_nats(record_epsilon) or 0
-    return float_down(Fraction(limit, slots * 10**9))
 
 
 def plan(

@@ -63,12 +63,6 @@ def float_up(value: Fraction) -> float:
     return nearest if Fraction(nearest) >= value else math.nextafter(nearest, math.inf)
 
 
-def float_down(value: Fraction) -> float:
-    """Return the largest float that is at most `value`."""
-    nearest = float(value)
-    return nearest if Fraction(nearest) <= value else math.nextafter(nearest, -math.inf)
-
-
 def largest_log_ratio(weights: NDArray[np.int64]) -> float:
     """Enumerate the epsilon of a channel from its integer weights.
 

@@ -17,25 +17,29 @@ from numpy.typing import NDArray
 
 from fedcot.errors import ConfigError, LedgerError
 from fedcot.privacy.channels import Channel
-from fedcot.privacy.database import open_database, transaction
+from fedcot.privacy.database import DATABASE_NAME, open_database, transaction
 from fedcot.privacy.nats import cost_in_nano_nats, limit_in_nano_nats, nats
 from fedcot.privacy.sampler import RandomSource
 from fedcot.privacy.secret import (
     SECRET_NAME,
-    create_secret,
     fingerprint,
+    finish_secret,
     keys_of,
+    pseudonyms_of,
     read_secret,
+    write_secret,
 )
 from fedcot.privacy.tables import (
     LedgerTotals,
     add_charge,
+    add_exposures,
     add_outputs,
     add_secret_fingerprint,
     charged,
     count_call,
     create_tables,
     has_row,
+    is_exposed,
     ledger_totals,
     secret_fingerprint,
     stored_output,
@@ -86,7 +90,8 @@ class Ledger:
     ConfigError
         If the limit is not positive.
     LedgerError
-        If the folder cannot hold a durable ledger, or its secret was replaced.
+        If the folder cannot hold a durable ledger, its secret was replaced, or its
+        database is gone while the secret is there.
 
     Notes
     -----
@@ -143,6 +148,44 @@ class Ledger:
         """
         return keys_of(self._secret, contents)
 
+    def pseudonyms(self, record_keys: Sequence[str], *, run: str) -> list[str]:
+        """Return a name for each record key that only one run knows.
+
+        A record key is the same for ever, so whoever sees it could follow a record
+        from run to run and from server to server. Names of different runs tell nothing
+        about each other; a server that uses the name of a run again sees the same.
+
+        Parameters
+        ----------
+        record_keys : sequence of str
+            As `record_keys` returns them.
+        run : str
+            Names the run.
+        """
+        return pseudonyms_of(self._secret, record_keys, run=run)
+
+    def expose(self, record_keys: Sequence[str], *, run: str) -> None:
+        """Note durably that records are about to go out unprotected.
+
+        To be called before anything is built that could be sent.
+
+        Parameters
+        ----------
+        record_keys : sequence of str
+            Of the records whose question, or an adapter trained on it, is sent.
+        run : str
+            The run that sends them.
+
+        Raises
+        ------
+        LedgerError
+            If it cannot be written; nothing may be sent then.
+        """
+        with transaction(self._database()) as database:
+            add_exposures(database, record_keys, run)
+            # As in `release`: a commit without a write would sync nothing.
+            count_call(database)
+
     def release(
         self,
         records: Sequence[tuple[str, NDArray[np.int64]]],
@@ -192,9 +235,22 @@ class Ledger:
                 if grant != "refuse"
             ]
 
-    def spent(self, record_key: str) -> float:
-        """Return the nats charged to a record so far; infinite if it went out raw."""
-        return nats(charged(self._database(), record_key))
+    def spent(self, record_key: str, *, run: str | None = None) -> float:
+        """Return the nats charged to a record so far; infinite if it went out raw.
+
+        Parameters
+        ----------
+        record_key : str
+            The record.
+        run : str, optional
+            What this run itself has exposed is left out: it states the privacy of
+            each arm, and so of unprotected and of perturbed questions, by itself.
+        """
+        database = self._database()
+        # No run is called "".
+        if is_exposed(database, record_key, outside_run=run or ""):
+            return nats(None)
+        return nats(charged(database, record_key))
 
     def totals(self) -> LedgerTotals:
         """Return the sums over all records."""
@@ -212,18 +268,32 @@ class Ledger:
         with transaction(self._connection) as database:
             create_tables(database)
             known = secret_fingerprint(database)
-            if known is None and not (self.folder / SECRET_NAME).exists():
-                create_secret(self.folder)
-            secret = read_secret(self.folder)
             if known is None:
-                add_secret_fingerprint(database, fingerprint(secret))
-            elif known != fingerprint(secret):
-                # New keys would let every record be released afresh.
-                raise LedgerError(
-                    f"The secret in {self.folder} is not the one that the ledger was "
-                    "made with; restore it."
-                )
+                known = self._make_secret(database)
+        # The fingerprint is on the disk; only now may the secret get its name.
+        with transaction(self._connection):
+            finish_secret(self.folder, known)
+            secret = read_secret(self.folder)
+        if known != fingerprint(secret):
+            # New keys would let every record be released afresh.
+            raise LedgerError(
+                f"The secret in {self.folder} is not the one that the ledger was "
+                "made with; restore it."
+            )
         return secret
+
+    def _make_secret(self, database: sqlite3.Connection) -> str:
+        """Make the secret of a new ledger and return its fingerprint."""
+        if (self.folder / SECRET_NAME).exists():
+            # Drawing again under the same keys would average the noise away.
+            raise LedgerError(
+                f"{self.folder} holds a node's secret and no ledger made with it: what "
+                f"was released is not known any more; restore {DATABASE_NAME} from a "
+                "copy."
+            )
+        made = fingerprint(write_secret(self.folder))
+        add_secret_fingerprint(database, made)
+        return made
 
     def _charge(
         self,

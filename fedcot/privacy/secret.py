@@ -12,21 +12,45 @@ from fedcot.errors import LedgerError
 
 SECRET_BYTES = 32
 SECRET_NAME = "node.secret"
+UNFINISHED_NAME = "node.secret.unfinished"
 
 
-def create_secret(folder: Path) -> None:
-    """Write a new secret, readable by its owner only, whole or not at all.
+def write_secret(folder: Path) -> bytes:
+    """Write a new secret durably under a name that nothing reads yet, and return it.
 
-    The caller holds a lock that keeps other processes from doing the same.
+    Readable by its owner only. The caller holds a lock that keeps other processes from
+    doing the same, commits the fingerprint, and only then calls `finish_secret`. So a
+    secret under its own name always has a fingerprint in the database.
     """
-    unfinished = folder / f"{SECRET_NAME}.{os.getpid()}.{secrets.token_hex(4)}"
+    unfinished = folder / UNFINISHED_NAME
+    # A crash before the commit leaves one behind that has keyed nothing.
+    unfinished.unlink(missing_ok=True)
+    secret = secrets.token_bytes(SECRET_BYTES)
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
-        file.write(secrets.token_bytes(SECRET_BYTES))
+        file.write(secret)
         file.flush()
         os.fsync(file.fileno())
-    unfinished.replace(folder / SECRET_NAME)
     sync_folder(folder)
+    return secret
+
+
+def finish_secret(folder: Path, known: str) -> None:
+    """Give the secret its name if it has none yet, under the caller's lock.
+
+    Parameters
+    ----------
+    folder : Path
+        The node's ledger folder.
+    known : str
+        The fingerprint that was committed; another secret is left where it is.
+    """
+    unfinished, finished = folder / UNFINISHED_NAME, folder / SECRET_NAME
+    if finished.exists() or not unfinished.exists():
+        return
+    if fingerprint(unfinished.read_bytes()) == known:
+        unfinished.rename(finished)
+        sync_folder(folder)
 
 
 def read_secret(folder: Path) -> bytes:
@@ -87,6 +111,31 @@ def keys_of(secret: bytes, contents: Sequence[str]) -> list[str]:
         keys.append(hmac.new(secret, b"record" + message, hashlib.sha256).hexdigest())
         occurrences[content] += 1
     return keys
+
+
+def pseudonyms_of(secret: bytes, record_keys: Sequence[str], *, run: str) -> list[str]:
+    """Return a name for each record that only its own run knows.
+
+    Parameters
+    ----------
+    secret : bytes
+        The node's.
+    record_keys : sequence of str
+        As `keys_of` returns them.
+    run : str
+        Names the run.
+
+    Returns
+    -------
+    list of str
+        64 hexadecimal digits each, distinct for distinct keys.
+    """
+    # A key per run, so that run and record key cannot run into each other.
+    run_key = hmac.new(secret, b"run" + run.encode(), hashlib.sha256).digest()
+    return [
+        hmac.new(run_key, key.encode(), hashlib.sha256).hexdigest()
+        for key in record_keys
+    ]
 
 
 def sync_folder(folder: Path) -> None:

@@ -3,7 +3,7 @@
 import json
 import math
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,6 +24,10 @@ CREATE TABLE IF NOT EXISTS releases (
     artefact TEXT NOT NULL,
     ids TEXT NOT NULL,
     PRIMARY KEY (record_key, artefact));
+CREATE TABLE IF NOT EXISTS exposures (
+    record_key TEXT NOT NULL,
+    run TEXT NOT NULL,
+    PRIMARY KEY (record_key, run));
 """
 
 
@@ -37,8 +41,11 @@ class LedgerTotals:
         Records charged, charges made, outputs stored.
     seeded : int
         Charges whose draws came from a seed; no guarantee holds for their records.
+    exposed : int
+        Records of which something went out that no epsilon bounds: the question as it
+        is, or an adapter that was trained on it. No epsilon here covers that.
     max_epsilon : float
-        Nats charged to the record that was charged most.
+        Nats charged to the record that was charged most, for its prompts.
     sum_epsilon : float
         Nats charged to all records together; a measure of use, no guarantee.
     """
@@ -47,6 +54,7 @@ class LedgerTotals:
     charges: int
     releases: int
     seeded: int
+    exposed: int
     max_epsilon: float
     sum_epsilon: float
 
@@ -96,6 +104,27 @@ def charged(database: sqlite3.Connection, record_key: str) -> int | None:
     return None if unbounded else int(total)
 
 
+def is_exposed(
+    database: sqlite3.Connection, record_key: str, *, outside_run: str
+) -> bool:
+    """Return whether any run but one has sent a record out unprotected."""
+    found = database.execute(
+        "SELECT 1 FROM exposures WHERE record_key = ? AND run <> ?",
+        (record_key, outside_run),
+    )
+    return found.fetchone() is not None
+
+
+def add_exposures(
+    database: sqlite3.Connection, record_keys: Iterable[str], run: str
+) -> None:
+    """Note that records go out unprotected in a run."""
+    database.executemany(
+        "INSERT OR IGNORE INTO exposures VALUES (?, ?)",
+        [(key, run) for key in record_keys],
+    )
+
+
 def add_charge(
     database: sqlite3.Connection,
     place: tuple[str, str],
@@ -139,7 +168,7 @@ def stored_output(
 
 
 def ledger_totals(database: sqlite3.Connection) -> LedgerTotals:
-    """Return the sums over all records."""
+    """Return the sums over all records; the database is only read."""
     records, charges, seeded, unbounded, total = database.execute(
         "SELECT COUNT(DISTINCT record_key), COUNT(*), COALESCE(SUM(seeded), 0),"
         " COUNT(*) - COUNT(nano_nats), COALESCE(SUM(nano_nats), 0) FROM charges"
@@ -154,6 +183,16 @@ def ledger_totals(database: sqlite3.Connection) -> LedgerTotals:
         charges=charges,
         releases=releases,
         seeded=seeded,
+        exposed=_exposed(database),
         max_epsilon=math.inf if unbounded else nats(largest),
         sum_epsilon=math.inf if unbounded else nats(total),
     )
+
+
+def _exposed(database: sqlite3.Connection) -> int:
+    """Return how many records were exposed; a reader may open an older ledger."""
+    named = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'exposures'"
+    if database.execute(named).fetchone() is None:
+        return 0
+    query = "SELECT COUNT(DISTINCT record_key) FROM exposures"
+    return int(database.execute(query).fetchone()[0])

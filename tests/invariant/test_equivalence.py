@@ -118,7 +118,7 @@ def test_saved_adapters_give_the_scores_of_the_summary_again(tmp_path, monkeypat
     from tests.fakes import fake_partition
     from tests.tiny import tiny_base
 
-    config = tiny_config(tmp_path / "a", arms="standalone", local_epochs=30)
+    config = tiny_config(tmp_path / "a", arms="standalone", local_epochs=60)
     run, _ = federate(config, count=1)
     score = evaluate_student(
         tiny_base(),

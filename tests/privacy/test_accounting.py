@@ -5,12 +5,7 @@ import numpy as np
 import pytest
 
 from fedcot.errors import ConfigError
-from fedcot.privacy.accounting import (
-    epsilon_at_delta,
-    plan,
-    prompt_epsilon,
-    token_epsilon_for,
-)
+from fedcot.privacy.accounting import epsilon_at_delta, plan, prompt_epsilon
 from fedcot.privacy.channels import build_channel
 from fedcot.privacy.rank import RankChannel, Shape, ramp, top
 from fedcot.privacy.vocabulary import Vocabulary
@@ -123,13 +118,6 @@ def test_thirty_tokens_at_six_are_180() -> None:
     assert prompt_epsilon(math.inf, 30) == math.inf
 
 
-@pytest.mark.parametrize("limit", [0.1, 7.0, 250.0, 1e9 / 3])
-def test_the_token_epsilon_for_a_limit_stays_within_it(limit: float) -> None:
-    token = token_epsilon_for(limit, slots=21)
-    assert prompt_epsilon(token, 21) <= limit
-    assert token == pytest.approx(limit / 21, rel=1e-6, abs=1e-9)
-
-
 @pytest.mark.parametrize(
     ("changes", "parameter"),
     [
@@ -146,9 +134,3 @@ def test_a_bad_plan_is_refused(changes: dict[str, float], parameter: str) -> Non
     settings = {"record_epsilon": 250.0, "rounds": 1, "delta": 1e-6, **changes}
     with pytest.raises(ConfigError, match=f"{parameter} must"):
         plan(channel, **settings)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("limit", [0.0, -1.0, math.nan, math.inf])
-def test_a_bad_limit_has_no_token_epsilon(limit: float) -> None:
-    with pytest.raises(ConfigError, match="`record-epsilon` must"):
-        token_epsilon_for(limit, slots=4)

@@ -12,6 +12,7 @@ from fedcot.privacy.database import DATABASE_NAME
 from fedcot.privacy.ledger import Ledger, Release
 from fedcot.privacy.rank import RankChannel
 from fedcot.privacy.sampler import RandomSource, SystemRandomSource, TapeRandomSource
+from fedcot.privacy.tables import ledger_totals
 from tests.privacy.worker import CHANNEL, VOCABULARY, prompt
 
 SYSTEM = SystemRandomSource()
@@ -238,3 +239,63 @@ def test_a_wrong_prompt_is_refused_before_it_is_charged(
         with pytest.raises(ValueError, match="must be distinct"):
             ledger.release([("a", prompt(0))] * 2, CHANNEL, source=SYSTEM)
         assert ledger.totals().charges == 0
+
+
+def test_what_went_out_raw_is_counted_and_makes_later_runs_infinite(
+    tmp_path: Path,
+) -> None:
+    with Ledger(tmp_path, record_epsilon=1.0) as ledger:
+        made = release(ledger, 3)
+        sent, other = made[0].record_key, made[1].record_key
+        ledger.expose([sent], run="first")
+        ledger.expose([sent], run="first")
+        assert ledger.totals().exposed == 1
+        # The run that sent it states each arm by itself.
+        assert ledger.spent(sent, run="first") == made[0].prompt_epsilon
+        assert ledger.spent(sent, run="second") == math.inf
+        assert ledger.spent(sent) == math.inf
+        assert ledger.spent(other, run="second") == made[1].prompt_epsilon
+        ledger.expose([sent, other], run="second")
+        assert ledger.totals().exposed == 2
+        assert ledger.spent(sent, run="first") == math.inf
+        # A sum of charges; what was exposed is counted beside it.
+        assert ledger.totals().max_epsilon == made[0].prompt_epsilon
+
+
+def test_an_exposure_is_committed_when_it_returns(tmp_path: Path) -> None:
+    with Ledger(tmp_path, record_epsilon=1.0) as ledger:
+        ledger.expose(["key"], run="first")
+        outside = sqlite3.connect(tmp_path / DATABASE_NAME)
+        rows = outside.execute("SELECT record_key, run FROM exposures").fetchall()
+        outside.close()
+    assert rows == [("key", "first")]
+
+
+def test_a_ledger_of_an_earlier_version_is_read_and_taken_over(tmp_path: Path) -> None:
+    with Ledger(tmp_path, record_epsilon=1.0) as ledger:
+        release(ledger)
+    old = sqlite3.connect(tmp_path / DATABASE_NAME)
+    old.execute("DROP TABLE exposures")
+    old.commit()
+    assert ledger_totals(old).exposed == 0
+    old.close()
+    with Ledger(tmp_path, record_epsilon=1.0) as ledger:
+        assert ledger.totals().exposed == 0
+        ledger.expose(["key"], run="first")
+        assert ledger.totals().exposed == 1
+
+
+def test_pseudonyms_are_stable_in_a_run_and_unlinkable_between_runs(
+    tmp_path: Path,
+) -> None:
+    with (
+        Ledger(tmp_path / "a", record_epsilon=1.0) as first,
+        Ledger(tmp_path / "b", record_epsilon=1.0) as second,
+    ):
+        keys = first.record_keys(["one", "two", "one"])
+        names = first.pseudonyms(keys, run="x")
+        assert names == first.pseudonyms(keys, run="x")
+        assert len({*names, *first.pseudonyms(keys, run="y"), *keys}) == 9
+        assert not set(names) & set(second.pseudonyms(keys, run="x"))
+        # Run and key cannot be mistaken for one another.
+        assert first.pseudonyms(["b"], run="a") != first.pseudonyms(["ab"], run="")

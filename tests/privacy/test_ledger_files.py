@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from fedcot.errors import ConfigError, LedgerError
+from fedcot.privacy import ledger as ledger_module
 from fedcot.privacy.database import DATABASE_NAME, require_durable
 from fedcot.privacy.ledger import Ledger
-from fedcot.privacy.secret import SECRET_NAME
+from fedcot.privacy.secret import SECRET_NAME, UNFINISHED_NAME
 
 
 def test_files_are_for_the_owner_only(tmp_path: Path) -> None:
@@ -50,6 +51,8 @@ def test_a_lost_replaced_or_open_secret_stops_the_node(tmp_path: Path) -> None:
     with pytest.raises(LedgerError, match="not the one"):
         Ledger(tmp_path, record_epsilon=1.0)
     secret.unlink()
+    # Neither does the leftover of a first start that crashed stand in for it.
+    (tmp_path / UNFINISHED_NAME).write_bytes(content[::-1])
     with pytest.raises(LedgerError, match="cannot be read"):
         Ledger(tmp_path, record_epsilon=1.0)
     assert not secret.exists()
@@ -88,3 +91,56 @@ def test_a_forked_process_may_not_use_its_parents_ledger(tmp_path: Path) -> None
             os._exit(0)
         _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 17
+
+
+def test_a_secret_without_its_database_stops_the_node(tmp_path: Path) -> None:
+    """Drawing again under the same keys would let the noise be averaged away."""
+    Ledger(tmp_path, record_epsilon=1.0).close()
+    (tmp_path / DATABASE_NAME).unlink()
+    for _ in range(2):
+        with pytest.raises(LedgerError, match=f"restore {DATABASE_NAME}"):
+            Ledger(tmp_path, record_epsilon=1.0)
+
+
+class Crash(Exception):
+    """The process dies."""
+
+
+@pytest.mark.parametrize("moment", ["write_secret", "add_secret_fingerprint"])
+def test_a_crash_while_the_secret_is_made_leaves_a_node_that_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """Before the fingerprint is committed nothing was keyed: a new secret is fine."""
+    original = getattr(ledger_module, moment)
+
+    def dies(*arguments: object) -> None:
+        original(*arguments)
+        raise Crash
+
+    monkeypatch.setattr(ledger_module, moment, dies)
+    with pytest.raises(Crash):
+        Ledger(tmp_path, record_epsilon=1.0)
+    monkeypatch.undo()
+    assert not (tmp_path / SECRET_NAME).exists()
+    with Ledger(tmp_path, record_epsilon=1.0) as ledger:
+        keys = ledger.record_keys(["a"])
+    with Ledger(tmp_path, record_epsilon=1.0) as ledger:
+        assert ledger.record_keys(["a"]) == keys
+    assert not (tmp_path / UNFINISHED_NAME).exists()
+
+
+def test_a_crash_before_the_secret_has_its_name_is_made_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fingerprint is durable, so that very secret must be taken."""
+
+    def dies(folder: Path, known: str) -> None:
+        raise Crash
+
+    monkeypatch.setattr(ledger_module, "finish_secret", dies)
+    with pytest.raises(Crash):
+        Ledger(tmp_path, record_epsilon=1.0)
+    monkeypatch.undo()
+    content = (tmp_path / UNFINISHED_NAME).read_bytes()
+    Ledger(tmp_path, record_epsilon=1.0).close()
+    assert (tmp_path / SECRET_NAME).read_bytes() == content
