@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 SILENT: Final = "no prompt is sent"
 NO_PROMPT: Final = f"{SILENT}; see uncharged"
 RAW: Final = "none: private questions are sent as they are"
+EXPOSED_BEFORE: Final = "an earlier run sent a record of this node unprotected"
 TRAINED: Final = "none: adapters trained on private questions or labels are sent"
 
 
@@ -133,6 +134,8 @@ def arm_epsilons(
         if record > prompt:
             # The node's ledger remembers earlier runs: only their sum is stated.
             at_delta = record
+            if math.isinf(record) and not math.isinf(token):
+                guarantee = f"none: {EXPOSED_BEFORE}; this run alone: {guarantee}"
     shared = shares_adapter(arm, config.aggregation)
     if shared and not adapter_is_free(arm, config.pairing):
         record = at_delta = math.inf

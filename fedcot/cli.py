@@ -248,6 +248,7 @@ def ledger(
         f"{use.path}: {use.records} records charged, {use.releases} releases stored, "
         f"at most {nats(use.max_epsilon)} nats for one record over all rounds"
         + (f"; {use.seeded} charges are seeded: no guarantee" if use.seeded else "")
+        + (f"; {use.exposed} records also went out raw: inf" if use.exposed else "")
         for use in uses
     ]
     _show({"ledgers": [dataclasses.asdict(use) for use in uses]}, lines, as_json)

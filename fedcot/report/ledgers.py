@@ -26,7 +26,10 @@ class LedgerUse:
     records, charges, releases, seeded : int
         Records charged, charges made, outputs stored, charges drawn from a seed.
     max_epsilon : float
-        Nats charged to the record that was charged most, over all rounds.
+        Nats charged for the prompts of the record that was charged most, over all
+        rounds and runs.
+    exposed : int
+        Records that also left the node without protection: no epsilon bounds those.
     """
 
     path: Path
@@ -35,6 +38,7 @@ class LedgerUse:
     releases: int
     seeded: int
     max_epsilon: float
+    exposed: int
 
 
 def read_ledgers(path: Path) -> list[LedgerUse]:
@@ -74,4 +78,5 @@ def _read(path: Path) -> LedgerUse | None:
         releases=totals.releases,
         seeded=totals.seeded,
         max_epsilon=totals.max_epsilon,
+        exposed=totals.exposed,
     )

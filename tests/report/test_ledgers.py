@@ -35,6 +35,16 @@ def test_what_is_read_is_what_the_ledger_says_and_the_files_stay(tmp_path):
     assert set(before) <= {path.name for path in tmp_path.rglob("*")}
 
 
+def test_records_that_went_out_raw_are_counted(tmp_path):
+    charge(tmp_path / "node", ["5 books"])
+    with Ledger(tmp_path / "node", record_epsilon=1000.0) as ledger:
+        ledger.expose(ledger.record_keys(["5 books", "7 books"]), run="a" * 16)
+
+    (use,) = read_ledgers(tmp_path)
+
+    assert use.exposed == 2
+
+
 def test_a_folder_without_a_ledger_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"must hold a node's ledger\.sqlite"):
         read_ledgers(tmp_path)
