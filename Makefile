@@ -56,8 +56,8 @@ results-main: install ## three seeds of the main job with controls -> results/ma
 	$(BIN)/fedcot compare --config conf/results-main.toml --seeds 3 \
 		--folder runs/results-main --output results/main-job.json $(ARGS)
 
-pretrain: install ## rebuild the built-in models
-	$(BIN)/fedcot pretrain --output fedcot_weights $(ARGS)
+pretrain: install ## rebuild the built-in models from their seed, in build/weights
+	$(BIN)/fedcot pretrain --output build/weights $(ARGS)
 
 clean: ## remove the virtual environment and caches, keep runs
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build

@@ -321,6 +321,8 @@ def pretrain(
     dict
         The training record: settings, data counts, loss curves and scores.
     """
+    # More threads add in another order: one rebuilds the same numbers.
+    torch.set_num_threads(1)
     plan = plan or PretrainingPlan()
     tokenizer = build_tokenizer()
     workshop = _Workshop(output, seed, report)
