@@ -105,6 +105,8 @@ def adapted(
         # The output layer keeps the base's embedding on purpose: adapting both learnt
         # slower. It matters only to those who merge, and PEFT tells them again.
         warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings")
+        # PEFT asks transformers by an old name, once for every adapter.
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`")
         torch.manual_seed(seed)  # PEFT draws lora_A from the global generator.
         model = get_peft_model(base.model, settings.lora(base.model))
     try:
