@@ -14,6 +14,7 @@ import pytest
 from fedcot.errors import FedcotError
 from fedcot.launch import Outcome, _keep_log, _new_lines, _outcome, read_summary
 from fedcot.superlink import FlowerStatus, LocalSuperLink
+from tests.contract import SUMMARY_KEYS
 from tests.tiny import tiny_base
 
 SMALL = {
@@ -22,22 +23,6 @@ SMALL = {
     "test-records": 3,
     "local-epochs": 1,
     "max-new-tokens": 8,
-}
-SUMMARY_KEYS = {
-    "status",
-    "mode",
-    "mechanism",
-    "seed",
-    "num_partitions",
-    "num_rounds",
-    "accuracy",
-    "rationale_validity",
-    "privacy",
-    "traffic",
-    "timing",
-    "failures",
-    "git_commit",
-    "versions",
 }
 
 

@@ -103,7 +103,7 @@ def pair_examples(
         )
     if label_filter and pairing == "perturbed":
         raise ConfigError(
-            "`label-filter` must be false with `pairing=perturbed`, found true; a "
+            "`label_filter` must be false with `pairing=perturbed`, found true; a "
             "perturbed question's answer is not the label: use `pairing=original` or "
             "`pairing=adapted`."
         )

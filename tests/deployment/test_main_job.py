@@ -14,24 +14,9 @@ from fedcot.data.partition import load_partition
 from fedcot.data.prompts import explain_prompt, parse_completion
 from fedcot.launch import Outcome, launch
 from fedcot.models.sources import model_folder
+from tests.contract import SUMMARY_KEYS
 
 pytestmark = pytest.mark.ray
-SUMMARY_KEYS = {
-    "status",
-    "mode",
-    "mechanism",
-    "seed",
-    "num_partitions",
-    "num_rounds",
-    "accuracy",
-    "rationale_validity",
-    "privacy",
-    "traffic",
-    "timing",
-    "failures",
-    "git_commit",
-    "versions",
-}
 ARM_KEYS = {
     "unit",
     "neighboring_relation",

@@ -22,6 +22,7 @@ from fedcot.records import (
 )
 from strategies.privacy_report import SEEN_BY_WAITING
 from strategies.state import Member, RoundState, sample_partitions
+from tests.contract import SUMMARY_KEYS
 from tests.fakes import (
     ScriptedTeacher,
     federate,
@@ -31,22 +32,6 @@ from tests.fakes import (
 )
 from tests.grid import LocalGrid
 
-SUMMARY_KEYS = {
-    "status",
-    "mode",
-    "mechanism",
-    "seed",
-    "num_partitions",
-    "num_rounds",
-    "accuracy",
-    "rationale_validity",
-    "privacy",
-    "traffic",
-    "timing",
-    "failures",
-    "git_commit",
-    "versions",
-}
 PRIVACY_KEYS = {
     "unit",
     "neighboring_relation",

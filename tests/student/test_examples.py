@@ -69,7 +69,7 @@ def test_adapted_uses_what_the_frozen_base_writes(
 
 
 def test_the_label_filter_is_refused_where_it_would_break_the_guarantee() -> None:
-    with pytest.raises(ConfigError, match="label-filter"):
+    with pytest.raises(ConfigError, match="label_filter"):
         pair_examples(PAIRS, pairing="perturbed", base=BASE, label_filter=True)
 
 
