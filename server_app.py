@@ -10,9 +10,9 @@ from fedcot.budget import check_prompt_epsilon, plan_run, record_limit
 from fedcot.config import RunConfig
 from fedcot.data.partition import load_public_bank
 from fedcot.errors import FedcotError
+from fedcot.mechanism import configured_channel
 from fedcot.models.sources import artefact_hash
 from fedcot.privacy.accounting import PrivacyPlan
-from fedcot.privacy.channels import build_channel
 from fedcot.privacy.vocabulary import world_vocabulary
 from fedcot.report.reader import nats
 from fedcot.runs import RunDirectory, new_run_key
@@ -54,7 +54,7 @@ def run(grid: Grid, config: RunConfig, teacher: Teacher) -> RunDirectory:
         The run failed; its summary says why.
     """
     vocabulary = world_vocabulary()
-    channel = build_channel(config.mechanism, vocabulary, config.token_epsilon)
+    channel = configured_channel(config)
     budget = plan_run(config, channel)
     check_prompt_epsilon(config, budget)
     bank_size = config.num_server_rounds * config.records_per_round

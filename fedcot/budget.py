@@ -6,7 +6,6 @@ say different things about one configuration.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -54,13 +53,9 @@ def world_channel(config: RunConfig, *, slots: int | None = None) -> Channel:
     slots : int | None
         Tokens of a prompt, >= 1; None: the world's own length.
     """
-    from fedcot.privacy.channels import build_channel
-    from fedcot.privacy.vocabulary import world_vocabulary
+    from fedcot.mechanism import configured_channel
 
-    vocabulary = world_vocabulary()
-    if slots is not None:
-        vocabulary = dataclasses.replace(vocabulary, length=slots)
-    return build_channel(config.mechanism, vocabulary, config.token_epsilon)
+    return configured_channel(config, slots=slots)
 
 
 def plan_run(config: RunConfig, channel: Channel) -> PrivacyPlan:

@@ -27,7 +27,13 @@ ARMS: Final = (
     "distil",
     "fedcot",
 )
-MECHANISMS: Final = ("exponential", "rank", "none")
+MECHANISMS: Final = (
+    "exponential",
+    "rank",
+    "adaptive",
+    "selection",
+    "none",
+)
 PAIRINGS: Final = ("perturbed", "original", "adapted")
 AGGREGATIONS: Final = ("none", "fedavg")
 PARTITIONERS: Final = ("domain", "iid")
@@ -97,7 +103,8 @@ class RunConfig:
     prompt_epsilon: float = setting(
         0.0,
         rules.NOT_NEGATIVE,
-        "limit for one whole prompt, in nats; 0: slots x token-epsilon",
+        "what one whole prompt may cost, in nats: the budget of `adaptive` "
+        "and `selection`, a limit for the others; 0: slots x token-epsilon",
     )
     record_epsilon: float = setting(
         250.0,
@@ -106,6 +113,34 @@ class RunConfig:
     )
     delta: float = setting(
         1e-6, rules.OPEN_UNIT, "delta at which composed budgets are also stated"
+    )
+    bank: str = setting(
+        "world",
+        rules.TEXT,
+        "public prompts for `selection`: `world`, or a file with one question a line",
+    )
+    bank_size: int = setting(
+        4500, at_least(2), "public prompts that `selection` chooses from, at most"
+    )
+    noise_multiplier: float = setting(
+        0.0,
+        rules.NOT_NEGATIVE,
+        "DP-SGD noise of adapters that leave a client, in units of max-grad-norm; 0: "
+        "no DP-SGD",
+    )
+    max_grad_norm: float = setting(
+        1.0, rules.POSITIVE, "largest norm of one record's gradient under DP-SGD"
+    )
+    freeze_lora_a: bool = setting(
+        False, rules.ANY, "train only the B half of the adapter (FFA-LoRA)"
+    )
+    server_noise_multiplier: float = setting(
+        0.0,
+        rules.NOT_NEGATIVE,
+        "noise of the mean of adapters, in units of server-clipping-norm; 0: none",
+    )
+    server_clipping_norm: float = setting(
+        1.0, rules.POSITIVE, "largest norm of one client's update in the mean"
     )
     pairing: str = setting(
         "perturbed",

@@ -7,6 +7,7 @@ How long an answer takes, and whether it fails, is seen by the server and covere
 epsilon (see `fedcot.records`).
 """
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -28,11 +29,11 @@ from fedcot.config import RunConfig
 from fedcot.data.partition import load_partition
 from fedcot.data.schema import Partition, Record
 from fedcot.errors import CodeMismatchError, ConfigError
+from fedcot.mechanism import configured_channel
 from fedcot.models.sources import artefact_hash
 from fedcot.node_pairs import used_indices
 from fedcot.node_state import Owner, PairStore, private_files
 from fedcot.node_training import NodeTraining
-from fedcot.privacy.channels import build_channel
 from fedcot.privacy.ledger import Ledger, Release
 from fedcot.privacy.sampler import RandomSource, SystemRandomSource, TapeRandomSource
 from fedcot.privacy.vocabulary import Vocabulary, world_vocabulary
@@ -248,7 +249,13 @@ class Node:
         records: Mapping[str, Record],
         vocabulary: Vocabulary,
     ) -> Sequence[Release]:
-        channel = build_channel(request.mechanism, vocabulary, request.token_epsilon)
+        granted = dataclasses.replace(
+            self.config,
+            mechanism=request.mechanism,
+            token_epsilon=request.token_epsilon,
+            prompt_epsilon=request.prompt_epsilon,
+        )
+        channel = configured_channel(granted)
         if channel.hash != request.channel_hash:
             raise CodeMismatchError("The node has another channel than the server.")
         encoded = [(k, vocabulary.encode(r.question)) for k, r in records.items()]

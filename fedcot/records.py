@@ -133,6 +133,7 @@ class PerturbRequest(Wire):
     sources: tuple[str, ...]  # out of `fedcot` and `distil`
     mechanism: str
     token_epsilon: float  # granted, nats
+    prompt_epsilon: float  # granted, nats; 0: slots x token_epsilon
     record_epsilon: float  # limit over all rounds, nats
     channel_hash: str
     run_key: str

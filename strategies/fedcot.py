@@ -11,11 +11,7 @@ from flwr.serverapp import Grid
 from fedcot.arms import SOURCES, shares_adapter
 from fedcot.config import RunConfig
 from fedcot.errors import FedcotError
-from fedcot.privacy.accounting import (
-    ADJACENCY,
-    NEIGHBORING_RELATION,
-    prompt_epsilon,
-)
+from fedcot.privacy.accounting import NEIGHBORING_RELATION
 from fedcot.privacy.sampler import SEEDED_GUARANTEE
 from fedcot.records import (
     EVALUATE,
@@ -116,7 +112,7 @@ class FedCoT(PhasedStrategy):
             "\t├── Record limit: %s nats over all rounds",
             nats(self.accountant.record_epsilon),
         )
-        logger.info("\t├── Neighbours: %s, %s", NEIGHBORING_RELATION, ADJACENCY)
+        logger.info("\t├── Neighbours: %s, %s", NEIGHBORING_RELATION, channel.adjacency)
         if self.config.test_tape:
             logger.info("\t├── Guarantee: %s", SEEDED_GUARANTEE)
         logger.info("\t└── Teacher: %s", self.book.teacher.name)
@@ -124,9 +120,7 @@ class FedCoT(PhasedStrategy):
     @property
     def prompt_epsilon(self) -> float:
         """Nats that the ledger charges for one prompt."""
-        return prompt_epsilon(
-            self.public.channel.token_epsilon, self.public.channel.slots
-        )
+        return self.public.channel.prompt_epsilon
 
     def is_over(self, state: RoundState) -> bool:
         """Whether no client has anything to release any more."""

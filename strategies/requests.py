@@ -80,6 +80,7 @@ class Requests:
             sources=sources,
             mechanism=self.config.mechanism,
             token_epsilon=self.config.token_epsilon,
+            prompt_epsilon=self.config.prompt_epsilon,
             record_epsilon=self.record_epsilon,
             channel_hash=self.public.channel.hash,
             run_key=self.run_key,

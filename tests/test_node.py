@@ -43,6 +43,7 @@ def request(run_dir, **changes) -> PerturbRequest:
         sources=("fedcot",),
         mechanism="rank",
         token_epsilon=8.0,
+        prompt_epsilon=0.0,
         record_epsilon=250.0,
         channel_hash=channel.hash,
         run_key=RUN,

@@ -102,6 +102,7 @@ MESSAGES = [
         sources=("fedcot", "distil"),
         mechanism="none",
         token_epsilon=float("inf"),  # mechanism `none` states it
+        prompt_epsilon=0.0,
         record_epsilon=250.0,
         channel_hash="c",
         run_key=RUN,

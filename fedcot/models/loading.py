@@ -28,7 +28,7 @@ class LoadedModel:
     tokenizer: PreTrainedTokenizerBase
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def load_model(source: str, role: Role) -> LoadedModel:
     """Return a causal model in fp32 with a padding token; cached per process.
 

@@ -18,10 +18,6 @@ from fedcot.privacy.rank import RankChannel
 from fedcot.privacy.sampler import SEEDED_GUARANTEE
 
 NEIGHBORING_RELATION = "REPLACE_SPECIAL"
-ADJACENCY = (
-    "zero-out: one token (token epsilon) or all tokens of one prompt (prompt and "
-    "record epsilon) replaced by padding; the bounds hold for any replacement too"
-)
 UNIT = (
     "nats, pure epsilon of one token / one prompt / one record over all rounds; the "
     "vocabulary, the number of slots and the number of records are public"
@@ -151,20 +147,20 @@ def plan(
             "`-c record-epsilon=250.0`."
         )
     token = channel.token_epsilon if is_private else math.inf
-    prompt = prompt_epsilon(token, channel.slots)
+    prompt = channel.prompt_epsilon if is_private else math.inf
     composed = math.inf if math.isinf(token) else epsilon_at_delta(channel, delta=delta)
     return PrivacyPlan(
         mechanism=channel.name,
         guarantee=channel.guarantee if is_private else SEEDED_GUARANTEE,
         unit=UNIT,
         neighboring_relation=NEIGHBORING_RELATION,
-        adjacency=ADJACENCY,
+        adjacency=channel.adjacency,
         slots=channel.slots,
         rounds=rounds,
         token_epsilon=token,
         prompt_epsilon=prompt,
         record_epsilon=prompt,
-        charge=prompt_epsilon(channel.token_epsilon, channel.slots),
+        charge=channel.prompt_epsilon,
         record_limit=record_epsilon,
         delta=delta,
         record_epsilon_at_delta=min(prompt, composed),
@@ -186,6 +182,8 @@ def epsilon_at_delta(channel: Channel, *, delta: float) -> float:
     float
         Nats; may exceed the pure epsilon by the rounding of losses.
     """
+    if channel.name in ("adaptive", "selection"):
+        return channel.prompt_epsilon
     pair = _rank_pair(channel) if isinstance(channel, RankChannel) else None
     if pair is None:
         # Randomised response at the same epsilon dominates every mechanism.

@@ -1,23 +1,29 @@
 """What a mechanism is, the mechanisms there are, and their epsilon by enumeration."""
 
 from collections.abc import Callable
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedcot.errors import ConfigError
+from fedcot.privacy.adaptive import AdaptiveChannel
 from fedcot.privacy.embedding import world_similarity
 from fedcot.privacy.exact import largest_log_ratio
 from fedcot.privacy.exponential import calibrated_exponential
 from fedcot.privacy.identity import IdentityChannel
+from fedcot.privacy.public_model import PublicModel
 from fedcot.privacy.rank import RankChannel
 from fedcot.privacy.sampler import RandomSource
+from fedcot.privacy.selection import Bank, SelectionChannel
 from fedcot.privacy.vocabulary import Vocabulary
+
+Artefact = TypeVar("Artefact")
 
 
 class Channel(Protocol):
-    """A public random map of tokens to tokens."""
+    """A public random map of prompts to prompts."""
 
     @property
     def name(self) -> str:
@@ -26,12 +32,25 @@ class Channel(Protocol):
 
     @property
     def token_epsilon(self) -> float:
-        """Epsilon of one token in nats, from the integer weights, rounded up."""
+        """Epsilon of one token in nats, from the integer weights, rounded up.
+
+        A mechanism that treats a prompt as a whole has no cheaper one for a token.
+        """
+        ...
+
+    @property
+    def prompt_epsilon(self) -> float:
+        """Nats that one whole prompt is charged, rounded up to a nano-nat."""
+        ...
+
+    @property
+    def adjacency(self) -> str:
+        """The neighbours for which the epsilons hold, in words."""
         ...
 
     @property
     def requested_epsilon(self) -> float:
-        """Epsilon of one token that was asked for, in nats."""
+        """Epsilon that was asked for, in nats: of one token, or of one prompt."""
         ...
 
     @property
@@ -54,27 +73,75 @@ class Channel(Protocol):
         """The number of tokens in the public vocabulary."""
         ...
 
+    def sample(self, ids: NDArray[np.int64], source: RandomSource) -> NDArray[np.int64]:
+        """Return the tokens to release for private prompts of shape (..., slots)."""
+        ...
+
+
+@runtime_checkable
+class TokenChannel(Channel, Protocol):
+    """A channel that treats every token alike, whatever stands beside it."""
+
     def weights_row(self, token: int) -> list[int]:
         """Return the integer weight of every output for one input token."""
         ...
 
-    def sample(self, ids: NDArray[np.int64], source: RandomSource) -> NDArray[np.int64]:
-        """Return the tokens to release for private ones, any shape."""
-        ...
+
+@dataclass(frozen=True, kw_only=True)
+class Ingredients:
+    """What mechanisms are built from.
+
+    Attributes
+    ----------
+    vocabulary : Vocabulary
+        N public words and the public length.
+    token_epsilon : float
+        Nats for one token; at most that for one slot where budgets move.
+    prompt_epsilon : float
+        Nats for one prompt; 0 is slots x token_epsilon.
+    similarity : ndarray of float, shape (N, N), optional
+        Public, in [0, 1].
+    public_model : PublicModel, optional
+        A public language model over the vocabulary.
+    bank : Bank, optional
+        Public prompts.
+    """
+
+    vocabulary: Vocabulary
+    token_epsilon: float
+    prompt_epsilon: float = 0.0
+    similarity: NDArray[np.float64] | None = None
+    public_model: PublicModel | None = None
+    bank: Bank | None = None
+
+    def ranked(self) -> NDArray[np.float64]:
+        """Return the similarity, by default that of the shipped public model."""
+        if self.similarity is None:
+            return world_similarity(self.vocabulary)
+        return self.similarity
 
 
-Builder = Callable[[Vocabulary, float, NDArray[np.float64] | None], Channel]
+Builder = Callable[[Ingredients], Channel]
 
 CHANNELS: dict[str, Builder] = {
-    "exponential": lambda vocabulary, epsilon, similarity: calibrated_exponential(
-        vocabulary,
-        epsilon,
-        world_similarity(vocabulary) if similarity is None else similarity,
+    "exponential": lambda given: calibrated_exponential(
+        given.vocabulary, given.token_epsilon, given.ranked()
     ),
-    "rank": lambda vocabulary, epsilon, similarity: RankChannel(
-        vocabulary, epsilon, similarity=similarity
+    "rank": lambda given: RankChannel(
+        given.vocabulary, given.token_epsilon, similarity=given.similarity
     ),
-    "none": lambda vocabulary, epsilon, similarity: IdentityChannel(vocabulary),
+    "adaptive": lambda given: AdaptiveChannel(
+        given.vocabulary,
+        given.token_epsilon,
+        prompt_epsilon=given.prompt_epsilon,
+        model=_required(given.public_model, "public_model"),
+        calibration=_required(given.bank, "bank").prompts,
+        similarity=given.similarity,
+    ),
+    "selection": lambda given: SelectionChannel(
+        given.vocabulary, given.prompt_epsilon, bank=_required(given.bank, "bank")
+    ),
+    "none": lambda given: IdentityChannel(given.vocabulary),
 }
 
 
@@ -83,7 +150,10 @@ def build_channel(
     vocabulary: Vocabulary,
     token_epsilon: float,
     *,
+    prompt_epsilon: float = 0.0,
     similarity: NDArray[np.float64] | None = None,
+    public_model: PublicModel | None = None,
+    bank: Bank | None = None,
 ) -> Channel:
     """Return the channel of a mechanism.
 
@@ -91,13 +161,10 @@ def build_channel(
     ----------
     mechanism : str
         One of `CHANNELS`.
-    vocabulary : Vocabulary
-        N public words and the public length.
-    token_epsilon : float
-        Nats for one token, finite, > 0; `none` ignores it.
-    similarity : ndarray of float, shape (N, N), optional
-        Public, in [0, 1]. By default `exponential` takes it from the shipped public
-        language model; `rank`, which favours the true word alone, needs none.
+    vocabulary, token_epsilon, prompt_epsilon, similarity, public_model, bank
+        See `Ingredients`; each mechanism says which it needs. By default the
+        similarity is that of the shipped public language model, and `rank` favours
+        the true word alone and so needs none.
 
     Raises
     ------
@@ -109,10 +176,19 @@ def build_channel(
             f"`mechanism` must be one of {', '.join(CHANNELS)}, found '{mechanism}'; "
             "pass for example `-c mechanism=rank`."
         )
-    return CHANNELS[mechanism](vocabulary, token_epsilon, similarity)
+    return CHANNELS[mechanism](
+        Ingredients(
+            vocabulary=vocabulary,
+            token_epsilon=token_epsilon,
+            prompt_epsilon=prompt_epsilon,
+            similarity=similarity,
+            public_model=public_model,
+            bank=bank,
+        )
+    )
 
 
-def exact_epsilon(channel: Channel) -> float:
+def exact_epsilon(channel: TokenChannel) -> float:
     """Enumerate a channel's token epsilon from its integer weights.
 
     Returns
@@ -123,3 +199,9 @@ def exact_epsilon(channel: Channel) -> float:
     """
     rows = [channel.weights_row(token) for token in range(channel.size)]
     return largest_log_ratio(np.array(rows, dtype=np.int64))
+
+
+def _required(value: Artefact | None, name: str) -> Artefact:
+    if value is None:
+        raise ValueError(f"`{name}` must be given to build this mechanism.")
+    return value

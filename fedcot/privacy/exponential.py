@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedcot.errors import ConfigError
+from fedcot.privacy.claims import TokenClaims
 from fedcot.privacy.exact import (
     approximate_log_ratio,
     checked_totals,
@@ -31,7 +32,7 @@ SCALE_STEPS = 4096
 TOLERANCE = 0.02
 
 
-class ExponentialChannel:
+class ExponentialChannel(TokenClaims):
     """Replace a token by one drawn with a weight that depends on its score.
 
     Parameters

@@ -7,12 +7,13 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from fedcot.privacy.claims import TokenClaims
 from fedcot.privacy.sampler import RandomSource
 from fedcot.privacy.tokens import checked_ids
 from fedcot.privacy.vocabulary import Vocabulary
 
 
-class IdentityChannel:
+class IdentityChannel(TokenClaims):
     """Release tokens unchanged; epsilon is infinite.
 
     Parameters

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from fedcot.errors import ConfigError, LedgerError
 from fedcot.privacy.channels import Channel
 from fedcot.privacy.database import DATABASE_NAME, open_database, transaction
-from fedcot.privacy.nats import cost_in_nano_nats, limit_in_nano_nats, nats
+from fedcot.privacy.nats import limit_in_nano_nats, nats, whole_nano_nats
 from fedcot.privacy.sampler import RandomSource
 from fedcot.privacy.secret import (
     SECRET_NAME,
@@ -304,7 +304,7 @@ class Ledger:
         source: RandomSource,
     ) -> dict[str, str]:
         """Charge what is new; say of each record "stored", "draw" or "refuse"."""
-        cost = cost_in_nano_nats(channel.token_epsilon, channel.slots)
+        cost = whole_nano_nats(channel.prompt_epsilon)
         grants = {}
         for key in prompts:
             place = (key, artefact)

@@ -41,3 +41,8 @@ def limit_in_nano_nats(epsilon: float) -> int | None:
 def nats(nano_nats: int | None) -> float:
     """Return nats as a float, rounded up; None is infinite."""
     return math.inf if nano_nats is None else float_up(Fraction(nano_nats, NANO))
+
+
+def whole_nano_nats(epsilon: float) -> int | None:
+    """Return the nano-nats that a float stands for which was rounded up from them."""
+    return None if math.isinf(epsilon) else round(Fraction(epsilon) * NANO)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedcot.errors import ConfigError
+from fedcot.privacy.claims import TokenClaims
 from fedcot.privacy.exact import checked_totals, integer_weight, logarithm_up
 from fedcot.privacy.sampler import LARGEST_BOUND, RandomSource
 from fedcot.privacy.tokens import checked_epsilon, checked_ids, checked_similarity
@@ -33,7 +34,7 @@ def ramp(size: int) -> Shape:
     return tuple(1 - Fraction(rank, size) for rank in range(size))
 
 
-class RankChannel:
+class RankChannel(TokenClaims):
     """Replace a token by one of a rank drawn from public integer weights.
 
     Parameters

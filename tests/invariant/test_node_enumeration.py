@@ -38,7 +38,7 @@ def laws_of(tmp_path, monkeypatch, texts: Sequence[str], channel) -> dict[str, L
     """The law of the prompt that goes on the wire for each text."""
     held: list[Record] = []
     monkeypatch.setattr(node_module, "world_vocabulary", lambda: TINY)
-    monkeypatch.setattr(node_module, "build_channel", lambda *arguments: channel)
+    monkeypatch.setattr(node_module, "configured_channel", lambda *arguments: channel)
     monkeypatch.setattr(node_module, "artefact_hash", lambda *arguments: "ab" * 32)
     monkeypatch.setattr(
         Node, "partition", property(lambda self: Partition(tuple(held), (), ()))
@@ -54,6 +54,7 @@ def laws_of(tmp_path, monkeypatch, texts: Sequence[str], channel) -> dict[str, L
             sources=("fedcot",),
             mechanism="rank",
             token_epsilon=1.0,
+            prompt_epsilon=0.0,
             record_epsilon=1000.0,
             channel_hash=channel.hash,
             run_key="0" * 16,
@@ -118,7 +119,7 @@ def test_the_order_of_the_prompts_is_that_of_public_chance(tmp_path, monkeypatch
     held = [Record(f"fox {n}", "1", "library") for n in range(9)]
     monkeypatch.setattr(node_module, "world_vocabulary", lambda: TINY)
     channel = rank_channel()
-    monkeypatch.setattr(node_module, "build_channel", lambda *arguments: channel)
+    monkeypatch.setattr(node_module, "configured_channel", lambda *arguments: channel)
     monkeypatch.setattr(node_module, "artefact_hash", lambda *arguments: "ab" * 32)
     texts = ("fox", "hen", "zebra")
     orders = set()

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import chi2
 
 from fedcot.errors import ConfigError
-from fedcot.privacy.channels import CHANNELS, Channel, build_channel, exact_epsilon
+from fedcot.privacy.channels import Channel, build_channel, exact_epsilon
 from fedcot.privacy.embedding import blend_similarity
 from fedcot.privacy.exact import largest_log_ratio
 from fedcot.privacy.rank import RankChannel, Shape, ramp, top
@@ -20,7 +20,7 @@ SMALL = Vocabulary.of([*LETTERS, *map(str, range(12))], 5)
 SIMILARITY = blend_similarity(
     SMALL, np.random.default_rng(5).normal(size=(len(SMALL.words), 8))
 )
-PRIVATE = [name for name in CHANNELS if name != "none"]
+PRIVATE = ["exponential", "rank"]  # the ones that need nothing but words
 SHAPES = [top(1), top(4), ramp(3), ramp(20)]
 
 
@@ -117,7 +117,7 @@ def test_an_impossible_epsilon_is_refused(mechanism: str, epsilon: float) -> Non
 
 
 def test_an_unknown_mechanism_is_refused() -> None:
-    with pytest.raises(ConfigError, match="must be one of exponential, rank, none"):
+    with pytest.raises(ConfigError, match="must be one of exponential, rank, "):
         build_channel("santext", SMALL, 8.0)
 
 
@@ -135,7 +135,7 @@ def test_a_bad_rank_shape_is_refused(shape: Shape) -> None:
         RankChannel(SMALL, 4.0, shape=shape)
 
 
-@pytest.mark.parametrize("name", CHANNELS)
+@pytest.mark.parametrize("name", [*PRIVATE, "none"])
 @pytest.mark.parametrize("ids", [[-1], [len(SMALL.words)], [0.5]])
 def test_ids_outside_the_vocabulary_never_pass(name: str, ids: list[int]) -> None:
     channel = built(name, 4.0)

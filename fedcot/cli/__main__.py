@@ -1,0 +1,5 @@
+"""`python -m fedcot.cli`."""
+
+from fedcot.cli import main
+
+main()

@@ -1,0 +1,60 @@
+"""The public bank that `selection` chooses from: the built-in world's, or a file's."""
+
+from pathlib import Path
+
+import numpy as np
+
+from fedcot.errors import ConfigError
+from fedcot.privacy.selection import Bank
+from fedcot.privacy.vocabulary import Vocabulary
+from fedcot.world.families import FAMILIES
+from fedcot.world.splits import draw_problems
+
+WORLD = "world"
+# The bank is a public artefact: it does not change with the seed of a run.
+BANK_SEED = 0
+
+
+def load_bank(vocabulary: Vocabulary, source: str, size: int) -> Bank:
+    """Return public prompts over a vocabulary.
+
+    Parameters
+    ----------
+    vocabulary : Vocabulary
+        Encodes the questions.
+    source : str
+        ``world``: problems of all nine families in equal share, from a split that
+        holds no client's problem. Otherwise a text file with one question a line.
+    size : int
+        Prompts at most; a file's first ones are taken.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read or holds fewer than two distinct prompts.
+    """
+    if source == WORLD:
+        problems = draw_problems("bank", tuple(FAMILIES), size, seed=BANK_SEED)
+        questions = [problem.record().question for problem in problems]
+    else:
+        questions = _read(Path(source).expanduser(), size)
+    if not questions:
+        raise ConfigError(
+            f"`bank` must hold at least 2 distinct prompts, found none in {source!r}; "
+            "write one question a line."
+        )
+    encoded = np.stack([vocabulary.encode(question) for question in questions])
+    # Different questions may have the same words; the first of them stands.
+    _, first = np.unique(encoded, axis=0, return_index=True)
+    return Bank(vocabulary, encoded[np.sort(first)])
+
+
+def _read(path: Path, size: int) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"`bank` must be `world` or a readable text file, found {str(path)!r} "
+            f"({type(error).__name__}); check the path."
+        ) from error
+    return [line for line in (line.strip() for line in lines) if line][:size]
