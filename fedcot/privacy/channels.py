@@ -9,14 +9,18 @@ from numpy.typing import NDArray
 
 from fedcot.errors import ConfigError
 from fedcot.privacy.adaptive import AdaptiveChannel
-from fedcot.privacy.embedding import world_similarity
-from fedcot.privacy.exact import largest_log_ratio
+from fedcot.privacy.custext import CusTextChannel
+from fedcot.privacy.embedding import world_similarity, world_vectors
+from fedcot.privacy.exact import enumerate_epsilon
 from fedcot.privacy.exponential import calibrated_exponential
 from fedcot.privacy.identity import IdentityChannel
 from fedcot.privacy.public_model import PublicModel
-from fedcot.privacy.rank import RankChannel
+from fedcot.privacy.rank import RankChannel, Shape, top
+from fedcot.privacy.rantext import RantextChannel
+from fedcot.privacy.saliency import SaliencyChannel, unigram_information
 from fedcot.privacy.sampler import RandomSource
 from fedcot.privacy.selection import Bank, SelectionChannel
+from fedcot.privacy.shapes import best_staircase, neighbour_utility
 from fedcot.privacy.vocabulary import Vocabulary
 
 Artefact = TypeVar("Artefact")
@@ -105,6 +109,9 @@ class Ingredients:
         A public language model over the vocabulary.
     bank : Bank, optional
         Public prompts.
+    neighbours : int
+        How many nearest words count as a hit where the mechanism plans for hits; 1
+        counts the true word alone.
     """
 
     vocabulary: Vocabulary
@@ -113,6 +120,15 @@ class Ingredients:
     similarity: NDArray[np.float64] | None = None
     public_model: PublicModel | None = None
     bank: Bank | None = None
+    neighbours: int = 1
+
+    def shape(self) -> Shape:
+        """Return the rank shape with most hits: the true word alone, or a staircase."""
+        if self.neighbours == 1:
+            return top(1)
+        size = len(self.vocabulary.words)
+        utility = neighbour_utility(size, self.neighbours)
+        return best_staircase(self.token_epsilon, utility)
 
     def ranked(self) -> NDArray[np.float64]:
         """Return the similarity, by default that of the shipped public model."""
@@ -128,7 +144,10 @@ CHANNELS: dict[str, Builder] = {
         given.vocabulary, given.token_epsilon, given.ranked()
     ),
     "rank": lambda given: RankChannel(
-        given.vocabulary, given.token_epsilon, similarity=given.similarity
+        given.vocabulary,
+        given.token_epsilon,
+        shape=given.shape(),
+        similarity=given.similarity,
     ),
     "adaptive": lambda given: AdaptiveChannel(
         given.vocabulary,
@@ -137,9 +156,27 @@ CHANNELS: dict[str, Builder] = {
         model=_required(given.public_model, "public_model"),
         calibration=_required(given.bank, "bank").prompts,
         similarity=given.similarity,
+        neighbours=given.neighbours,
+    ),
+    "saliency": lambda given: SaliencyChannel(
+        given.vocabulary,
+        given.token_epsilon,
+        prompt_epsilon=given.prompt_epsilon,
+        information=None if given.bank is None else _information(given.bank),
     ),
     "selection": lambda given: SelectionChannel(
         given.vocabulary, given.prompt_epsilon, bank=_required(given.bank, "bank")
+    ),
+    "rantext": lambda given: RantextChannel(
+        given.vocabulary,
+        given.token_epsilon,
+        # The rows of a similarity are an embedding as well.
+        world_vectors(given.vocabulary)
+        if given.similarity is None
+        else given.similarity,
+    ),
+    "custext": lambda given: CusTextChannel(
+        given.vocabulary, given.token_epsilon, given.ranked()
     ),
     "none": lambda given: IdentityChannel(given.vocabulary),
 }
@@ -154,6 +191,7 @@ def build_channel(
     similarity: NDArray[np.float64] | None = None,
     public_model: PublicModel | None = None,
     bank: Bank | None = None,
+    neighbours: int = 1,
 ) -> Channel:
     """Return the channel of a mechanism.
 
@@ -161,7 +199,9 @@ def build_channel(
     ----------
     mechanism : str
         One of `CHANNELS`.
-    vocabulary, token_epsilon, prompt_epsilon, similarity, public_model, bank
+    vocabulary, token_epsilon, prompt_epsilon
+        See `Ingredients`.
+    similarity, public_model, bank, neighbours
         See `Ingredients`; each mechanism says which it needs. By default the
         similarity is that of the shipped public language model, and `rank` favours
         the true word alone and so needs none.
@@ -184,6 +224,7 @@ def build_channel(
             similarity=similarity,
             public_model=public_model,
             bank=bank,
+            neighbours=neighbours,
         )
     )
 
@@ -197,8 +238,19 @@ def exact_epsilon(channel: TokenChannel) -> float:
         The largest log ratio over all inputs and outputs in nats, rounded up;
         infinite if some output tells that some input was not there.
     """
-    rows = [channel.weights_row(token) for token in range(channel.size)]
-    return largest_log_ratio(np.array(rows, dtype=np.int64))
+
+    def rows(start: int, stop: int) -> NDArray[np.int64]:
+        found = [channel.weights_row(token) for token in range(start, stop)]
+        return np.array(found, dtype=np.int64)
+
+    return enumerate_epsilon(rows, channel.size)
+
+
+def _information(bank: Bank) -> NDArray[np.float64]:
+    """Return how much each word tells, from how rare it is in public prompts."""
+    size = len(bank.vocabulary.words)
+    counts = np.bincount(bank.prompts.reshape(-1), minlength=size)
+    return unigram_information(counts)
 
 
 def _required(value: Artefact | None, name: str) -> Artefact:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from fedcot.errors import ConfigError
 from fedcot.privacy.vocabulary import PAD_ID, Vocabulary
@@ -84,7 +84,7 @@ def model_vectors(vocabulary: Vocabulary, folder: Path) -> NDArray[np.float64]:
         with safe_open(folder / "model.safetensors", framework="pt") as weights:
             table = weights.get_tensor(EMBEDDING_NAME).double().numpy()
         tokens: dict[str, int] = content["model"]["vocab"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             "The public language model needs `tokenizer.json` with a vocabulary and "
             f"`model.safetensors` with `{EMBEDDING_NAME}`; not found in {folder}."
@@ -103,20 +103,29 @@ def model_vectors(vocabulary: Vocabulary, folder: Path) -> NDArray[np.float64]:
 
 def world_similarity(vocabulary: Vocabulary) -> NDArray[np.float64]:
     """Return the similarity by the shipped public language model of question text."""
+    return blend_similarity(vocabulary, world_vectors(vocabulary))
+
+
+def world_vectors(vocabulary: Vocabulary) -> NDArray[np.float64]:
+    """Return the embeddings of the shipped public language model of question text."""
     # Imported here because finding models is needed by no other part of privacy.
     from fedcot.models.sources import model_folder
 
-    folder = model_folder("builtin", "public-lm")
-    return blend_similarity(vocabulary, model_vectors(vocabulary, folder))
+    return model_vectors(vocabulary, model_folder("builtin", "public-lm"))
 
 
 def _positive_cosine(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the cosines of centred rows, negative ones as 0; shape (rows, rows)."""
     largest = float(np.abs(vectors).max())
     steps = np.rint(vectors / (largest or 1.0) * STEPS).astype(np.int64)
-    centred = steps - steps.sum(axis=0) // len(steps)
-    products = centred @ centred.T
-    lengths = np.sqrt(np.diag(products).astype(np.float64))
+    # Whole numbers far below 2**53: the float product is exact in whatever order the
+    # linear algebra library adds, and much faster than the integer one.
+    centred = (steps - steps.sum(axis=0) // len(steps)).astype(np.float64)
+    cosines: NDArray[np.float64] = centred @ centred.T
+    lengths = np.sqrt(np.diag(cosines))
     lengths[lengths == 0] = 1.0
-    cosines: NDArray[np.float64] = products / lengths[:, None] / lengths
-    return np.clip((cosines + cosines.T) / 2, 0.0, 1.0)
+    cosines /= lengths[:, None]
+    cosines /= lengths
+    symmetric = cosines + cosines.T
+    symmetric /= 2
+    return np.clip(symmetric, 0.0, 1.0, out=symmetric)

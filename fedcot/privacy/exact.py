@@ -6,6 +6,7 @@ decimal arithmetic of 80 digits, so that every machine gets the same integers.
 
 import decimal
 import math
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 
 import numpy as np
@@ -16,6 +17,10 @@ from fedcot.privacy.sampler import LARGEST_BOUND
 DIGITS = 80
 # Relative error of a float quotient of two int64 is below 2**-51; this is far wider.
 FLOAT_MARGIN = 1e-12
+# So few rows of some thousand weights stay in the processor's cache.
+BLOCK_ROWS = 64
+
+WeightsBlock = Callable[[int, int], NDArray[np.int64]]
 
 
 def integer_weight(exponent: Fraction, bits: int) -> int:
@@ -64,12 +69,31 @@ def float_up(value: Fraction) -> float:
 
 
 def largest_log_ratio(weights: NDArray[np.int64]) -> float:
-    """Enumerate the epsilon of a channel from its integer weights.
+    """Enumerate the epsilon of a channel from its whole matrix, `enumerate_epsilon`.
 
     Parameters
     ----------
     weights : ndarray of int64, shape (inputs, outputs)
         Not negative; row ``x`` holds the weights of every output for input ``x``.
+    """
+    return enumerate_epsilon(lambda start, stop: weights[start:stop], len(weights))
+
+
+def enumerate_epsilon(
+    weights_block: WeightsBlock, size: int, *, rows: int = BLOCK_ROWS
+) -> float:
+    """Enumerate the epsilon of a channel from its integer weights, `rows` at a time.
+
+    Parameters
+    ----------
+    weights_block : callable
+        ``weights_block(start, stop)`` returns the weights of the inputs from `start`
+        to before `stop`: int64, not negative, shape (stop - start, outputs). It is
+        asked twice for each input and must answer the same.
+    size : int
+        How many inputs there are, at least 1.
+    rows : int
+        How many inputs are held in memory at once; the result does not depend on it.
 
     Returns
     -------
@@ -81,12 +105,24 @@ def largest_log_ratio(weights: NDArray[np.int64]) -> float:
     ------
     ValueError
         If a weight is negative or a row's total is 0 or not below 2**62.
+
+    Notes
+    -----
+    Floats only choose which columns and rows can hold the maximum, with a margin far
+    above their error; the comparison itself is between fractions of integers.
     """
-    checked_totals(weights)
-    possible = weights > 0
-    if bool((possible.any(axis=0) & ~possible.all(axis=0)).any()):
+    starts = range(0, size, rows)
+    blocks = [(start, min(start + rows, size)) for start in starts]
+    highest, lowest = _float_extremes(weights_block(*block) for block in blocks)
+    if bool(((highest > 0) & (lowest == 0)).any()):
         return math.inf
-    return _exact_log_ratio(weights[:, possible.any(axis=0)])
+    ratios = np.divide(highest, lowest, out=np.ones_like(highest), where=lowest > 0)
+    columns = np.flatnonzero(ratios >= ratios.max() * (1 - FLOAT_MARGIN))
+    extremes = _Extremes(columns, highest[columns], lowest[columns])
+    for block in blocks:
+        extremes.add(weights_block(*block))
+    worst = max(extremes.ratios())
+    return logarithm_up(worst.numerator, worst.denominator)
 
 
 def checked_totals(weights: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -107,41 +143,84 @@ def checked_totals(weights: NDArray[np.int64]) -> NDArray[np.int64]:
     return totals
 
 
-def approximate_log_ratio(weights: NDArray[np.int64]) -> float:
-    """Return `largest_log_ratio` of positive weights to float accuracy, for a search.
+def _float_extremes(
+    blocks: Iterable[NDArray[np.int64]],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the highest and lowest share of each output, to float accuracy."""
+    highest, lowest = np.zeros(1), np.full(1, math.inf)
+    for weights in blocks:
+        totals = checked_totals(weights)
+        shares = weights / totals[:, None]
+        highest = np.maximum(highest, shares.max(axis=0))
+        lowest = np.minimum(lowest, shares.min(axis=0))
+    return highest, lowest
+
+
+class _Extremes:
+    """The exact highest and lowest share of some outputs, found block by block.
 
     Parameters
     ----------
-    weights : ndarray of int64, shape (inputs, outputs)
-        All positive.
+    columns : ndarray of int64, shape (outputs,)
+        The outputs to follow.
+    highest, lowest : ndarray of float64, shape (outputs,)
+        Their extremes to float accuracy; `lowest` is 0 for an output that is never
+        drawn.
     """
-    probabilities = weights / weights.sum(axis=1, keepdims=True)
-    ratios = probabilities.max(axis=0) / probabilities.min(axis=0)
-    return math.log(float(ratios.max()))
+
+    def __init__(
+        self,
+        columns: NDArray[np.int64],
+        highest: NDArray[np.float64],
+        lowest: NDArray[np.float64],
+    ) -> None:
+        self._columns = columns
+        self._near_highest = highest * (1 - FLOAT_MARGIN)
+        self._near_lowest = lowest * (1 + FLOAT_MARGIN)
+        # Weight and total of each: 0 is below every share, 1 above.
+        self._highest = np.repeat([[0], [1]], len(columns), axis=1)
+        self._lowest = np.ones_like(self._highest)
+
+    def add(self, weights: NDArray[np.int64]) -> None:
+        """Take the rows of one block into account; shape (rows, all outputs)."""
+        all_totals = weights.sum(axis=1, dtype=np.int64)
+        by_total = np.argsort(all_totals, kind="stable")
+        totals, firsts = np.unique(all_totals[by_total], return_index=True)
+        followed = weights[by_total[:, None], self._columns]
+        # Of rows with one total only the largest and smallest weights can matter.
+        most = np.maximum.reduceat(followed, firsts, axis=0)
+        least = np.minimum.reduceat(followed, firsts, axis=0)
+        is_high = most / totals[:, None] >= self._near_highest
+        is_low = least / totals[:, None] <= self._near_lowest
+        _keep_extreme(self._highest, most, totals, is_high, sign=1)
+        _keep_extreme(self._lowest, least, totals, is_low, sign=-1)
+
+    def ratios(self) -> Iterator[Fraction]:
+        """Yield the ratio of each followed output that can be drawn, and 1."""
+        yield Fraction(1)
+        found = np.concatenate([self._highest, self._lowest])
+        for high, high_total, low, low_total in set(map(tuple, found.T.tolist())):
+            if low > 0:
+                yield Fraction(high * low_total, high_total * low)
 
 
-def _exact_log_ratio(weights: NDArray[np.int64]) -> float:
-    """Return the exact maximum for positive weights.
+def _keep_extreme(
+    kept: NDArray[np.int64],
+    weights: NDArray[np.int64],
+    totals: NDArray[np.int64],
+    is_candidate: NDArray[np.bool_],
+    *,
+    sign: int,
+) -> None:
+    """Replace the kept (weight, total) of a column by a candidate's larger share.
 
-    Floats only choose which columns and rows can hold the maximum, with a margin far
-    above their error; the comparison itself is between fractions of integers.
+    `kept` has shape (2, columns), `weights` and `is_candidate` (rows, columns); with
+    `sign` -1 the smaller share is kept.
     """
-    totals = weights.sum(axis=1)
-    probabilities = weights / totals[:, None]
-    highest = probabilities.max(axis=0)
-    lowest = probabilities.min(axis=0)
-    ratios = highest / lowest
-    worst = Fraction(1)
-    for column in np.flatnonzero(ratios >= ratios.max() * (1 - FLOAT_MARGIN)):
-        share = probabilities[:, column]
-        high = share >= highest[column] * (1 - FLOAT_MARGIN)
-        low = share <= lowest[column] * (1 + FLOAT_MARGIN)
-        top = max(_fractions(weights[high, column], totals[high]))
-        bottom = min(_fractions(weights[low, column], totals[low]))
-        worst = max(worst, top / bottom)
-    return logarithm_up(worst.numerator, worst.denominator)
-
-
-def _fractions(weights: NDArray[np.int64], totals: NDArray[np.int64]) -> set[Fraction]:
-    pairs = set(zip(weights.tolist(), totals.tolist(), strict=True))
-    return {Fraction(weight, total) for weight, total in pairs}
+    is_new = (weights != kept[0]) | (totals[:, None] != kept[1])
+    for row, place in np.argwhere(is_candidate & is_new).tolist():
+        weight, total = int(weights[row, place]), int(totals[row])
+        known_weight, known_total = kept[:, place].tolist()
+        # Integers of Python: the products have up to 124 bits.
+        if sign * (weight * known_total - known_weight * total) > 0:
+            kept[:, place] = weight, total

@@ -7,6 +7,8 @@ enumerated from the integer weights is the one asked for.
 
 import hashlib
 import json
+import math
+from collections.abc import Iterator
 from fractions import Fraction
 
 import numpy as np
@@ -15,10 +17,10 @@ from numpy.typing import NDArray
 from fedcot.errors import ConfigError
 from fedcot.privacy.claims import TokenClaims
 from fedcot.privacy.exact import (
-    approximate_log_ratio,
+    BLOCK_ROWS,
     checked_totals,
+    enumerate_epsilon,
     integer_weight,
-    largest_log_ratio,
 )
 from fedcot.privacy.sampler import LARGEST_BOUND, RandomSource
 from fedcot.privacy.tokens import checked_epsilon, checked_ids, checked_similarity
@@ -30,6 +32,9 @@ LEVELS = 1024
 # The scale is a multiple of 1 / SCALE_STEPS nats, which fixes it on every machine.
 SCALE_STEPS = 4096
 TOLERANCE = 0.02
+GROUP = 64
+# Keeps the tables of one step of `sample` within a few megabytes.
+DRAWS_AT_ONCE = 4096
 
 
 class ExponentialChannel(TokenClaims):
@@ -71,9 +76,12 @@ class ExponentialChannel(TokenClaims):
         self.size = len(vocabulary.words)
         self._levels = levels
         self._table = table
-        weights = table[levels]
-        self._totals = checked_totals(weights)
-        self.token_epsilon = largest_log_ratio(weights)
+        # Where each group of outputs ends: a draw looks at one group, not at a row.
+        self._group_ends = np.concatenate(
+            [_group_ends(table[rows]) for rows in _row_blocks(levels)]
+        )
+        self._totals = self._group_ends[:, -1]
+        self.token_epsilon = enumerate_epsilon(self.weights_block, self.size)
         law = json.dumps([self.name, vocabulary.hash, table.tolist()])
         scores = levels.astype("<u2").tobytes()
         self.hash = hashlib.sha256(law.encode() + scores).hexdigest()
@@ -81,6 +89,16 @@ class ExponentialChannel(TokenClaims):
     def weights_row(self, token: int) -> list[int]:
         """Return the integer weight of every output for one input token."""
         return [int(weight) for weight in self._table[self._levels[token]]]
+
+    def weights_block(self, start: int, stop: int) -> NDArray[np.int64]:
+        """Return the weights of the inputs from `start` to before `stop`.
+
+        Returns
+        -------
+        ndarray of int64, shape (stop - start, size)
+        """
+        weights: NDArray[np.int64] = self._table[self._levels[start:stop]]
+        return weights
 
     def sample(self, ids: NDArray[np.int64], source: RandomSource) -> NDArray[np.int64]:
         """Return the tokens to release, each drawn on its own.
@@ -105,13 +123,27 @@ class ExponentialChannel(TokenClaims):
         flat = tokens.reshape(-1)
         draws = source.below(self._totals[flat])
         released = np.empty_like(flat)
-        # One cumulative row for all slots that hold the same token.
-        by_token = np.argsort(flat, kind="stable")
-        present, starts = np.unique(flat[by_token], return_index=True)
-        for token, group in zip(present, np.split(by_token, starts)[1:], strict=True):
-            cumulative = np.cumsum(self._table[self._levels[token]])
-            released[group] = np.searchsorted(cumulative, draws[group], side="right")
+        for start in range(0, len(flat), DRAWS_AT_ONCE):
+            part = slice(start, start + DRAWS_AT_ONCE)
+            released[part] = self._outputs(flat[part], draws[part])
         return released.reshape(tokens.shape)
+
+    def _outputs(
+        self, tokens: NDArray[np.int64], draws: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Return in which weight's interval of its token's row each draw fell."""
+        ends = self._group_ends[tokens]
+        groups = (draws[:, None] >= ends).sum(axis=1)
+        before = np.take_along_axis(ends, np.maximum(groups - 1, 0)[:, None], axis=1)
+        rest = draws - np.where(groups > 0, before[:, 0], 0)
+        outputs = groups[:, None] * GROUP + np.arange(GROUP)
+        near = self._levels[tokens[:, None], np.minimum(outputs, self.size - 1)]
+        # The last group may be short: nothing stands behind the last output.
+        weights = np.where(outputs < self.size, self._table[near], 0)
+        within = np.cumsum(weights, axis=1)
+        released: NDArray[np.int64] = (rest[:, None] >= within).sum(axis=1)
+        released += groups * GROUP
+        return released
 
 
 def calibrated_exponential(
@@ -135,7 +167,10 @@ def calibrated_exponential(
     """
     epsilon = checked_epsilon(token_epsilon)
     scores = checked_similarity(similarity, len(vocabulary.words))
-    levels = np.floor(scores * (LEVELS - 1)).astype(np.uint16)
+    levels = np.empty(scores.shape, dtype=np.uint16)
+    for start in range(0, len(scores), BLOCK_ROWS):
+        rows = slice(start, start + BLOCK_ROWS)
+        levels[rows] = np.floor(scores[rows] * (LEVELS - 1))
     table = _search(levels, epsilon)
     channel = ExponentialChannel(
         vocabulary, levels=levels, table=table, requested_epsilon=epsilon
@@ -150,13 +185,40 @@ def _search(levels: NDArray[np.uint16], epsilon: float) -> NDArray[np.int64]:
     # With scores in [0, 1] the epsilon is at most twice the scale, so half is safe.
     low = int(epsilon * SCALE_STEPS / 2)
     high = low + 1
-    while approximate_log_ratio(_table(high, len(levels))[levels]) <= epsilon:
+    while _approximate_epsilon(levels, _table(high, len(levels))) <= epsilon:
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
-        fits = approximate_log_ratio(_table(middle, len(levels))[levels]) <= epsilon
+        fits = _approximate_epsilon(levels, _table(middle, len(levels))) <= epsilon
         low, high = (middle, high) if fits else (low, middle)
     return _table(low, len(levels))
+
+
+def _approximate_epsilon(levels: NDArray[np.uint16], table: NDArray[np.int64]) -> float:
+    """Return the epsilon to float accuracy, a few rows of weights at a time."""
+    weights = table.astype(np.float64)
+    highest, lowest = np.zeros(len(levels)), np.full(len(levels), np.inf)
+    for rows in _row_blocks(levels):
+        shares = weights[rows]
+        shares /= shares.sum(axis=1, keepdims=True)
+        np.maximum(highest, shares.max(axis=0), out=highest)
+        np.minimum(lowest, shares.min(axis=0), out=lowest)
+    return math.log(float((highest / lowest).max()))
+
+
+def _group_ends(weights: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the cumulative weight after each group of outputs; (rows, groups)."""
+    checked_totals(weights)
+    firsts = np.arange(0, weights.shape[1], GROUP)
+    ends: NDArray[np.int64] = np.cumsum(
+        np.add.reduceat(weights, firsts, axis=1), axis=1
+    )
+    return ends
+
+
+def _row_blocks(levels: NDArray[np.uint16]) -> Iterator[NDArray[np.uint16]]:
+    for start in range(0, len(levels), BLOCK_ROWS):
+        yield levels[start : start + BLOCK_ROWS]
 
 
 def _table(scale_steps: int, size: int) -> NDArray[np.int64]:

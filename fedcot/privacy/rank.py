@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fedcot.errors import ConfigError
 from fedcot.privacy.claims import TokenClaims
-from fedcot.privacy.exact import checked_totals, integer_weight, logarithm_up
+from fedcot.privacy.exact import BLOCK_ROWS, enumerate_epsilon, integer_weight
 from fedcot.privacy.sampler import LARGEST_BOUND, RandomSource
 from fedcot.privacy.tokens import checked_epsilon, checked_ids, checked_similarity
 from fedcot.privacy.vocabulary import Vocabulary
@@ -84,16 +84,29 @@ class RankChannel(TokenClaims):
         if similarity is not None:
             similarity = checked_similarity(similarity, self.size)
         self._order = _permutations(similarity, self.size)
-        self.token_epsilon = _exact_epsilon(self._order, self.rank_weights)
+        self.token_epsilon = enumerate_epsilon(self.weights_block, self.size)
         law = json.dumps([self.name, vocabulary.hash, self.rank_weights.tolist()])
-        order = self._order.astype("<i8").tobytes()
-        self.hash = hashlib.sha256(law.encode() + order).hexdigest()
+        digest = hashlib.sha256(law.encode())
+        for start in range(0, self.size, BLOCK_ROWS):
+            rows = self._order[start : start + BLOCK_ROWS]
+            digest.update(rows.astype("<i8").tobytes())
+        self.hash = digest.hexdigest()
 
     def weights_row(self, token: int) -> list[int]:
         """Return the integer weight of every output for one input token."""
-        row = np.empty(self.size, dtype=np.int64)
-        row[self._order[token]] = self.rank_weights
-        return [int(weight) for weight in row]
+        return [int(weight) for weight in self.weights_block(token, token + 1)[0]]
+
+    def weights_block(self, start: int, stop: int) -> NDArray[np.int64]:
+        """Return the weights of the inputs from `start` to before `stop`.
+
+        Returns
+        -------
+        ndarray of int64, shape (stop - start, size)
+        """
+        order = self._order[start:stop]
+        block = np.empty(order.shape, dtype=np.int64)
+        np.put_along_axis(block, order, self.rank_weights[None, :], axis=1)
+        return block
 
     def sample(self, ids: NDArray[np.int64], source: RandomSource) -> NDArray[np.int64]:
         """Return the tokens to release, each drawn on its own.
@@ -154,18 +167,12 @@ def _permutations(
     similarity: NDArray[np.float64] | None, size: int
 ) -> NDArray[np.int32]:
     """Return the tokens of each row by rank: itself, then by similarity, then by id."""
-    distance = np.zeros((size, size)) if similarity is None else -similarity
-    distance = distance.copy()
-    np.fill_diagonal(distance, -np.inf)
-    return np.argsort(distance, axis=1, kind="stable").astype(np.int32)
-
-
-def _exact_epsilon(order: NDArray[np.int32], weights: NDArray[np.int64]) -> float:
-    """Return the largest log ratio; exact, because all rows have the same total."""
-    checked_totals(weights[None, :])
-    places = np.argsort(order, axis=1)
-    highest = weights[places.min(axis=0)].tolist()
-    lowest = weights[places.max(axis=0)].tolist()
-    pairs = set(zip(highest, lowest, strict=True))
-    high, low = max(pairs, key=lambda pair: Fraction(*pair))
-    return logarithm_up(high, low)
+    order = np.empty((size, size), dtype=np.int32)
+    for start in range(0, size, BLOCK_ROWS):
+        stop = min(start + BLOCK_ROWS, size)
+        distance = np.zeros((stop - start, size))
+        if similarity is not None:
+            distance -= similarity[start:stop]
+        distance[np.arange(stop - start), np.arange(start, stop)] = -np.inf
+        order[start:stop] = np.argsort(distance, axis=1, kind="stable")
+    return order

@@ -9,8 +9,8 @@ import bisect
 import hashlib
 import json
 import unicodedata
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -36,18 +36,23 @@ class Vocabulary:
         Distinct; word 0 is the padding "" and word 1 is "<unk>".
     length : int
         How many slots every encoded prompt has, at least 1.
+    synonyms : mapping of str to str
+        For rarer words, as `normalize` writes them, the word of the vocabulary that
+        stands for them; neither padding nor a number may be mapped.
 
     Raises
     ------
     ConfigError
-        If the words or the length break these rules.
+        If the words, the length or the synonyms break these rules.
     """
 
     words: tuple[str, ...]
     length: int
+    # Left out of `__hash__`: a mapping has none, and equality compares it anyway.
+    synonyms: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        """Check the words and the length."""
+        """Check the words, the length and the synonyms."""
         if self.words[:2] != (PAD, UNKNOWN):
             raise ConfigError(
                 f"`words` must begin with '' and '{UNKNOWN}', found "
@@ -57,30 +62,39 @@ class Vocabulary:
             raise ConfigError("`words` must be distinct; remove the repeated ones.")
         if any(word.split() != [word] for word in self.words[1:]):
             raise ConfigError("`words` must not hold blanks; split them.")
-        if self.length < 1:
+        if not isinstance(self.length, int) or self.length < 1:
             raise ConfigError(
                 f"`length` must be >= 1, found {self.length}; pass the number of "
                 "slots that every prompt is padded to."
             )
+        # A copy, so that nobody changes the map after it was hashed.
+        object.__setattr__(self, "synonyms", dict(self.synonyms))
+        self._check_synonyms()
 
     @classmethod
-    def of(cls, words: Sequence[str], length: int) -> "Vocabulary":
+    def of(
+        cls,
+        words: Sequence[str],
+        length: int,
+        synonyms: Mapping[str, str] | None = None,
+    ) -> "Vocabulary":
         """Return a vocabulary of `words` with padding and the unknown word added."""
-        return cls(words=(PAD, UNKNOWN, *words), length=length)
+        return cls((PAD, UNKNOWN, *words), length, synonyms or {})
 
     @cached_property
     def hash(self) -> str:
         """SHA-256 over everything that decides which ids a text becomes."""
-        content = json.dumps([ENCODING_VERSION, self.length, list(self.words)])
-        return hashlib.sha256(content.encode()).hexdigest()
+        content: list[object] = [ENCODING_VERSION, self.length, list(self.words)]
+        # Only where there are some: what was released without them keeps its name.
+        if self.synonyms:
+            content.append(sorted(self.synonyms.items()))
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     @cached_property
     def numbers(self) -> dict[int, int]:
         """Token id of each whole number in the vocabulary, in rising order."""
         values = {
-            int(word): token
-            for token, word in enumerate(self.words)
-            if word.isascii() and word.isdecimal()
+            int(word): token for token, word in enumerate(self.words) if is_number(word)
         }
         return dict(sorted(values.items()))
 
@@ -95,8 +109,8 @@ class Vocabulary:
         Returns
         -------
         ndarray of int64, shape (length,)
-            Unknown words are 1, numbers the nearest number of the vocabulary (the
-            smaller of two), empty slots 0.
+            Rarer words are their synonym, unknown words 1, numbers the nearest number
+            of the vocabulary (the smaller of two), empty slots 0.
         """
         from fedcot.world.vocabulary import normalize
 
@@ -123,10 +137,29 @@ class Vocabulary:
         return {word: token for token, word in enumerate(self.words)}
 
     def _token(self, word: str) -> int:
-        token = self._index.get(word)
+        token = self._index.get(self.synonyms.get(word, word))
         if token is None and word.isdecimal():
             return self._nearest_number(word)
         return UNKNOWN_ID if token is None else token
+
+    def _check_synonyms(self) -> None:
+        """Refuse a map that could shadow a word, a number or padding."""
+        from fedcot.world.vocabulary import normalize
+
+        targets = set(self.words[1:])
+        known = set(self.words)
+        for word, target in self.synonyms.items():
+            is_word = normalize(word) == word and len(word.split()) == 1
+            if not is_word or word.isdecimal() or word in known:
+                raise ConfigError(
+                    "`synonyms` must map single normalised words that are no numbers "
+                    f"and not in the vocabulary, found '{word}'; leave it out."
+                )
+            if target not in targets:
+                raise ConfigError(
+                    f"`synonyms` must map to words of the vocabulary, found '{target}' "
+                    f"for '{word}'; leave it out."
+                )
 
     def _nearest_number(self, digits: str) -> int:
         values = list(self.numbers)
@@ -141,6 +174,11 @@ class Vocabulary:
         place = bisect.bisect_left(values, value)
         around = values[max(0, place - 1) : place + 1]
         return self.numbers[min(around, key=lambda number: abs(number - value))]
+
+
+def is_number(word: str) -> bool:
+    """Return whether a word of a vocabulary is a whole number in ASCII digits."""
+    return word.isascii() and word.isdecimal()
 
 
 def world_vocabulary() -> Vocabulary:

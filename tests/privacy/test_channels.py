@@ -7,11 +7,13 @@ import pytest
 from scipy.stats import chi2
 
 from fedcot.errors import ConfigError
-from fedcot.privacy.channels import Channel, build_channel, exact_epsilon
+from fedcot.privacy.channels import CHANNELS, Channel, build_channel, exact_epsilon
 from fedcot.privacy.embedding import blend_similarity
 from fedcot.privacy.exact import largest_log_ratio
+from fedcot.privacy.public_model import BigramModel
 from fedcot.privacy.rank import RankChannel, Shape, ramp, top
 from fedcot.privacy.sampler import TapeRandomSource
+from fedcot.privacy.selection import Bank
 from fedcot.privacy.vocabulary import Vocabulary
 from tests.privacy.oracle import TINY, keeps, nats_of, token_law, worst_ratio
 
@@ -179,3 +181,26 @@ def test_the_smallest_vocabulary_has_an_exact_channel() -> None:
     assert [channel.weights_row(token)[token] for token in range(5)] == [5] * 5
     assert keeps(Fraction(5), channel.token_epsilon)
     assert channel.token_epsilon == pytest.approx(math.log(5), abs=1e-15)
+
+
+def bank_of_words() -> Bank:
+    prompts = np.random.default_rng(2).integers(2, len(SMALL.words), size=(200, 5))
+    return Bank(SMALL, prompts)
+
+
+@pytest.mark.parametrize("mechanism", [name for name in CHANNELS if name != "none"])
+def test_neither_records_nor_slots_share_a_draw(mechanism: str) -> None:
+    """Two equal records with one draw would show that they are equal."""
+    bank = bank_of_words()
+    channel = build_channel(
+        mechanism,
+        SMALL,
+        0.5,
+        prompt_epsilon=0.5,
+        similarity=SIMILARITY,
+        public_model=BigramModel(SMALL, bank.prompts),
+        bank=bank,
+    )
+    drawn = channel.sample(np.full((60, 5), 7), TapeRandomSource(3))
+    assert len(np.unique(drawn, axis=0)) > 40
+    assert (drawn == drawn[:, :1]).all(axis=1).sum() < 6

@@ -49,6 +49,55 @@ def test_numbers_are_unknown_words_where_the_vocabulary_has_none() -> None:
     assert words.encode("7 a").tolist() == [UNKNOWN_ID, 2]
 
 
+def test_rarer_words_map_to_the_word_that_stands_for_them() -> None:
+    synonyms = {"novel": "book", "rack": "shelf", "seven": "10", "uh": "<unk>"}
+    words = Vocabulary.of(WORDS, 4, synonyms)
+    assert words.encode("NOVEL rack seven uh").tolist() == ids(
+        "book", "shelf", "10", "<unk>"
+    )
+    assert words.encode("novel 7 zebra book").tolist() == ids(
+        "book", "10", "<unk>", "book"
+    )
+    assert words.decode(words.encode("a novel")) == "a book"
+
+
+def test_synonyms_are_part_of_the_vocabulary() -> None:
+    given = {"novel": "book"}
+    words = Vocabulary.of(WORDS, 4, given)
+    before = words.hash
+    given["novel"] = "shelf"
+    assert words.encode("novel").tolist() == ids("book")
+    assert words == Vocabulary.of(WORDS, 4, {"novel": "book"})
+    assert words != SMALL
+    hashes = {
+        before,
+        SMALL.hash,
+        Vocabulary.of(WORDS, 4, given).hash,
+        Vocabulary.of(WORDS, 4, {"novels": "book"}).hash,
+    }
+    assert len(hashes) == 4
+    assert hash(words) == hash(Vocabulary.of(WORDS, 4, {"novel": "book"}))
+
+
+@pytest.mark.parametrize(
+    ("synonyms", "rule"),
+    [
+        ({"book": "shelf"}, "not in the vocabulary, found 'book'"),
+        ({"<unk>": "book"}, "single normalised words"),
+        ({"Novel": "book"}, "single normalised words"),
+        ({"no vel": "book"}, "single normalised words"),
+        ({"": "book"}, "single normalised words"),
+        ({"7": "book"}, "no numbers"),
+        ({"\u0663": "book"}, "no numbers"),
+        ({"novel": ""}, "must map to words of the vocabulary, found ''"),
+        ({"novel": "tome"}, "must map to words of the vocabulary, found 'tome'"),
+    ],
+)
+def test_bad_synonyms_are_refused(synonyms: dict[str, str], rule: str) -> None:
+    with pytest.raises(ConfigError, match=rule):
+        Vocabulary.of(WORDS, 4, synonyms)
+
+
 def test_decode_drops_padding_only_and_refuses_foreign_ids() -> None:
     assert SMALL.decode([2, PAD_ID, UNKNOWN_ID, 5]) == "a <unk> 0"
     with pytest.raises(ValueError, match="must lie in"):
@@ -72,6 +121,7 @@ def test_the_hash_covers_words_order_and_length() -> None:
         (("", "<unk>", "a", "a"), 3, "must be distinct"),
         (("", "<unk>", "a b"), 3, "must not hold blanks"),
         (("", "<unk>", "a"), 0, "must be >= 1, found 0"),
+        (("", "<unk>", "a"), 2.5, "must be >= 1, found 2.5"),
     ],
 )
 def test_a_bad_vocabulary_is_refused(
