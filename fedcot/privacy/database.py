@@ -4,14 +4,17 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fedcot.errors import LedgerError
-from fedcot.privacy.secret import sync_folder
+from fedcot.privacy.secret import make_folder, sync_folder
 
 DATABASE_NAME = "ledger.sqlite"
+LOG_NAME = f"{DATABASE_NAME}-wal"
 BUSY_SECONDS = 60.0
+# 16 MB: a page that many charges touch is copied to the database once for all of them.
+CHECKPOINT_PAGES = 4000
 
 
 def open_database(folder: Path) -> sqlite3.Connection:
@@ -23,10 +26,10 @@ def open_database(folder: Path) -> sqlite3.Connection:
         If it cannot be opened or cannot promise durability.
     """
     path = folder / DATABASE_NAME
+    if not path.exists():
+        make_folder(folder)
     try:
-        # SQLite gives the files beside it the same mode.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        sync_folder(folder)
+        _create(path)
         connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
     except (OSError, sqlite3.Error) as error:
         raise LedgerError(f"The ledger {path} cannot be opened: {error}.") from error
@@ -34,11 +37,32 @@ def open_database(folder: Path) -> sqlite3.Connection:
         _set_write_ahead_log(connection)
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA fullfsync=ON")
+        connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
         require_durable(connection)
-    except (LedgerError, sqlite3.Error) as error:
+        # The log is made by the first read, here or in a process that died before the
+        # names were durable. It stays while this connection is open.
+        connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
+        sync_folder(folder)
+    except (LedgerError, OSError, sqlite3.Error) as error:
         connection.close()
         raise LedgerError(f"The ledger {path} cannot be used: {error}.") from error
     return connection
+
+
+def files_of(folder: Path) -> list[tuple[int, int]]:
+    """Return what tells a ledger's database and log from other files of those names.
+
+    Raises
+    ------
+    LedgerError
+        If one of them is gone; what is written into an open file without a name is
+        lost.
+    """
+    try:
+        found = [(folder / name).stat() for name in (DATABASE_NAME, LOG_NAME)]
+    except OSError as error:
+        raise LedgerError(f"The ledger in {folder} is gone: {error}.") from error
+    return [(file.st_dev, file.st_ino) for file in found]
 
 
 def require_durable(connection: sqlite3.Connection) -> None:
@@ -77,6 +101,15 @@ def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
                 connection.execute("ROLLBACK")
     except sqlite3.Error as error:
         raise LedgerError(f"The ledger could not be written: {error}.") from error
+
+
+def _create(path: Path) -> None:
+    """Make an empty database for its owner only, if there is none."""
+    # SQLite gives the files beside it the same mode. A file that is there must not be
+    # opened here: closing it would drop the locks that this process has on it, and
+    # another process would then remove the log that this one goes on writing to.
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _set_write_ahead_log(connection: sqlite3.Connection) -> None:

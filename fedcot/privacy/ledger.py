@@ -5,73 +5,51 @@ a charge at least as high as what was sent, and a retry returns the stored outpu
 draws for a charge that nothing was sent for. A prompt is never perturbed twice.
 """
 
+from __future__ import annotations
+
 import os
 import sqlite3
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedcot.errors import ConfigError, LedgerError
-from fedcot.privacy.channels import Channel
-from fedcot.privacy.database import DATABASE_NAME, open_database, transaction
-from fedcot.privacy.nats import limit_in_nano_nats, nats, whole_nano_nats
-from fedcot.privacy.sampler import RandomSource
-from fedcot.privacy.secret import (
-    SECRET_NAME,
-    fingerprint,
-    finish_secret,
-    keys_of,
-    pseudonyms_of,
-    read_secret,
-    write_secret,
+from fedcot.privacy.adoption import adopt_secret
+from fedcot.privacy.charging import charge_prompts, charge_trainings
+from fedcot.privacy.database import files_of, open_database, transaction
+from fedcot.privacy.layout import PROMPT_SLOT
+from fedcot.privacy.nats import (
+    cost_in_nano_nats,
+    delta_in_femto,
+    limit_in_nano_nats,
+    nats,
+    whole_nano_nats,
 )
+from fedcot.privacy.prompts import Release, distinct_keys, draw_outputs, stacked_prompts
+from fedcot.privacy.secret import keys_of, pseudonyms_of
 from fedcot.privacy.tables import (
     LedgerTotals,
-    add_charge,
+    Place,
+    Training,
     add_exposures,
     add_outputs,
-    add_secret_fingerprint,
     charged,
     count_call,
-    create_tables,
-    has_row,
     is_exposed,
     ledger_totals,
-    secret_fingerprint,
-    stored_output,
+    stored_outputs,
 )
-from fedcot.privacy.tokens import checked_ids
 
-Prompts = Mapping[str, NDArray[np.int64]]
+if TYPE_CHECKING:
+    from fedcot.privacy.channels import Channel
+    from fedcot.privacy.sampler import RandomSource
 
 
-@dataclass(frozen=True, slots=True)
-class Release:
-    """A perturbed prompt that may be sent, again and again.
-
-    Attributes
-    ----------
-    record_key : str
-        The record's key; says nothing about its content.
-    ids : tuple of int
-        Public length, tokens of the public vocabulary.
-    channel_hash : str
-        The artefact that perturbed it.
-    prompt_epsilon : float
-        Nats charged for it; infinite where nothing was perturbed.
-    fresh : bool
-        Whether this call drew it; otherwise it came from the store and cost nothing.
-    """
-
-    record_key: str
-    ids: tuple[int, ...]
-    channel_hash: str
-    prompt_epsilon: float
-    fresh: bool
+__all__ = ["Ledger", "Release"]
 
 
 class Ledger:
@@ -107,21 +85,16 @@ class Ledger:
         self.folder = folder
         self.record_epsilon = record_epsilon
         self._limit = limit_in_nano_nats(record_epsilon)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise LedgerError(
-                f"The folder {folder} cannot be made: {error}."
-            ) from error
         self._process = os.getpid()
         self._connection = open_database(folder)
         try:
-            self._secret = self._adopt_secret()
+            self._secret = adopt_secret(self._connection, folder)
+            self._files = files_of(folder)
         except LedgerError:
             self._connection.close()
             raise
 
-    def __enter__(self) -> "Ledger":
+    def __enter__(self) -> Ledger:
         """Return the ledger itself."""
         return self
 
@@ -185,6 +158,7 @@ class Ledger:
             add_exposures(database, record_keys, run)
             # As in `release`: a commit without a write would sync nothing.
             count_call(database)
+        self._require_same_files()
 
     def release(
         self,
@@ -192,6 +166,7 @@ class Ledger:
         channel: Channel,
         *,
         source: RandomSource,
+        slot: str = PROMPT_SLOT,
     ) -> list[Release]:
         """Return the one perturbed prompt of each record that its budget allows.
 
@@ -203,6 +178,10 @@ class Ledger:
             What perturbs a prompt that was not released before.
         source : RandomSource
             Its randomness. Outputs of a source that is not private are kept apart.
+        slot : str
+            Which prompt of the record it is, not empty. The same slot always returns
+            the same output; another one, say of a later turn or of the words that a
+            prompt has grown by, is another charge.
 
         Returns
         -------
@@ -212,31 +191,106 @@ class Ledger:
         Raises
         ------
         ValueError
-            If a key repeats or a prompt has not the public length.
+            If a key repeats, a prompt has not the public length or `slot` is empty.
         LedgerError
             If the ledger cannot be written; nothing may be sent then.
         """
-        prompts = _checked_prompts(records, channel)
+        keys = distinct_keys([key for key, _ in records])
+        ids = stacked_prompts([ids for _, ids in records], channel)
+        if not slot:
+            raise ValueError("`slot` must name a prompt of the record.")
         artefact = channel.hash if source.private else f"seeded:{channel.hash}"
+        place = Place(artefact, slot)
         with transaction(self._database()) as database:
-            grants = self._charge(database, prompts, artefact, channel, source)
-        pending = [key for key, grant in grants.items() if grant == "draw"]
+            grants = charge_prompts(
+                database,
+                keys,
+                place,
+                cost=whole_nano_nats(channel.prompt_epsilon),
+                slots=channel.slots,
+                is_seeded=not source.private,
+                limit=self._limit,
+            )
+        pending = [row for row, key in enumerate(keys) if grants[key] == "draw"]
         # The charge is on the disk; only now may randomness be drawn.
-        drawn = _draw([prompts[key] for key in pending], channel, source)
+        drawn = draw_outputs(ids[pending], channel, source)
+        outputs = {keys[row]: made for row, made in zip(pending, drawn, strict=True)}
+        granted = [key for key in keys if grants[key] != "refuse"]
         with transaction(self._database()) as database:
-            outputs = dict(zip(pending, drawn, strict=True))
-            fresh = add_outputs(database, outputs, artefact)
+            fresh = add_outputs(database, outputs, place)
             # A commit that writes syncs the whole log, so also what a process that
             # was killed had left there and this call may be about to return.
             count_call(database)
-            return [
-                _stored_release(database, key, artefact, channel.hash, key in fresh)
-                for key, grant in grants.items()
-                if grant != "refuse"
-            ]
+            # What the store holds is all that is ever sent.
+            stored = stored_outputs(database, granted, place)
+        self._require_same_files()
+        return [
+            Release(
+                key, stored[key][0], channel.hash, nats(stored[key][1]), key in fresh
+            )
+            for key in granted
+        ]
+
+    def charge_training(
+        self,
+        record_keys: Sequence[str],
+        *,
+        run: str,
+        epsilon: float,
+        description: str,
+        delta: float = 0.0,
+    ) -> list[str]:
+        """Charge records for a run's private training, before it starts.
+
+        The epsilons of prompts and of training add up, and so do the deltas. A training
+        that was charged before costs nothing more, so a run that crashed may go on;
+        whoever trains again with new noise after anything of the first training was
+        sent has to describe it in other words, and pays again.
+
+        Parameters
+        ----------
+        record_keys : sequence of str
+            Of the records it may use, distinct.
+        run, description : str
+            Together they name the training.
+        epsilon : float
+            Nats that the whole training costs each record, > 0; may be infinite.
+        delta : float
+            Up to which the epsilon holds, in [0, 1).
+
+        Returns
+        -------
+        list of str
+            The keys that it may use, in the order asked; the others are over their
+            limit and were not charged. Nothing else may enter the training.
+
+        Raises
+        ------
+        ValueError
+            If a key repeats or a number lies outside its range.
+        LedgerError
+            If the same training was charged at another cost, or the ledger cannot be
+            written; nothing may be trained then.
+        """
+        keys = distinct_keys(record_keys)
+        if not (epsilon > 0 and 0 <= delta < 1):
+            raise ValueError(
+                "`epsilon` must be > 0 and `delta` in [0, 1), found "
+                f"{epsilon} and {delta}."
+            )
+        cost = cost_in_nano_nats(epsilon, 1)
+        training = Training(run, description, cost, delta_in_femto(delta))
+        with transaction(self._database()) as database:
+            allowed = charge_trainings(database, keys, training, limit=self._limit)
+            # As in `release`: a commit without a write would sync nothing.
+            count_call(database)
+        self._require_same_files()
+        return allowed
 
     def spent(self, record_key: str, *, run: str | None = None) -> float:
         """Return the nats charged to a record so far; infinite if it went out raw.
+
+        Prompts and private training, whose deltas `totals` reports.
 
         Parameters
         ----------
@@ -250,7 +304,7 @@ class Ledger:
         # No run is called "".
         if is_exposed(database, record_key, outside_run=run or ""):
             return nats(None)
-        return nats(charged(database, record_key))
+        return nats(charged(database, [record_key])[record_key])
 
     def totals(self) -> LedgerTotals:
         """Return the sums over all records."""
@@ -262,109 +316,10 @@ class Ledger:
             raise LedgerError("A ledger must be opened in the process that uses it.")
         return self._connection
 
-    def _adopt_secret(self) -> bytes:
-        """Return the node's secret, made by whichever process came first."""
-        # The write lock keeps two processes from making two secrets.
-        with transaction(self._connection) as database:
-            create_tables(database)
-            known = secret_fingerprint(database)
-            if known is None:
-                known = self._make_secret(database)
-        # The fingerprint is on the disk; only now may the secret get its name.
-        with transaction(self._connection):
-            finish_secret(self.folder, known)
-            secret = read_secret(self.folder)
-        if known != fingerprint(secret):
-            # New keys would let every record be released afresh.
+    def _require_same_files(self) -> None:
+        """Check after a commit that it is in the files that the next process opens."""
+        if files_of(self.folder) != self._files:
             raise LedgerError(
-                f"The secret in {self.folder} is not the one that the ledger was "
-                "made with; restore it."
+                f"The ledger in {self.folder} was replaced while it was in use; "
+                "restore the files that it had, and start the node again."
             )
-        return secret
-
-    def _make_secret(self, database: sqlite3.Connection) -> str:
-        """Make the secret of a new ledger and return its fingerprint."""
-        if (self.folder / SECRET_NAME).exists():
-            # Drawing again under the same keys would average the noise away.
-            raise LedgerError(
-                f"{self.folder} holds a node's secret and no ledger made with it: what "
-                f"was released is not known any more; restore {DATABASE_NAME} from a "
-                "copy."
-            )
-        made = fingerprint(write_secret(self.folder))
-        add_secret_fingerprint(database, made)
-        return made
-
-    def _charge(
-        self,
-        database: sqlite3.Connection,
-        prompts: Prompts,
-        artefact: str,
-        channel: Channel,
-        source: RandomSource,
-    ) -> dict[str, str]:
-        """Charge what is new; say of each record "stored", "draw" or "refuse"."""
-        cost = whole_nano_nats(channel.prompt_epsilon)
-        grants = {}
-        for key in prompts:
-            place = (key, artefact)
-            if has_row(database, "releases", place):
-                grants[key] = "stored"
-                continue
-            is_charged = has_row(database, "charges", place)
-            # Charged but not stored: nothing was sent, so the charge still serves.
-            if not self._allows(charged(database, key), 0 if is_charged else cost):
-                grants[key] = "refuse"
-                continue
-            if not is_charged:
-                add_charge(
-                    database,
-                    place,
-                    nano_nats=cost,
-                    slots=channel.slots,
-                    is_seeded=not source.private,
-                )
-            grants[key] = "draw"
-        return grants
-
-    def _allows(self, spent: int | None, cost: int | None) -> bool:
-        if self._limit is None:
-            return True
-        if spent is None or cost is None:
-            return False
-        return spent + cost <= self._limit
-
-
-def _checked_prompts(
-    records: Sequence[tuple[str, NDArray[np.int64]]], channel: Channel
-) -> dict[str, NDArray[np.int64]]:
-    """Return the prompts by key; the errors name no content."""
-    prompts = {key: checked_ids(ids, channel.size) for key, ids in records}
-    if len(prompts) != len(records):
-        raise ValueError("Record keys must be distinct; number equal records.")
-    if any(ids.shape != (channel.slots,) for ids in prompts.values()):
-        raise ValueError(
-            f"Every prompt must have the public length of {channel.slots} slots."
-        )
-    return prompts
-
-
-def _draw(
-    prompts: Sequence[NDArray[np.int64]], channel: Channel, source: RandomSource
-) -> list[list[int]]:
-    if not prompts:
-        return []
-    drawn: list[list[int]] = channel.sample(np.stack(prompts), source).tolist()
-    return drawn
-
-
-def _stored_release(
-    database: sqlite3.Connection,
-    key: str,
-    artefact: str,
-    channel_hash: str,
-    is_fresh: bool,
-) -> Release:
-    """Return what the store holds, which is all that is ever sent."""
-    ids, cost = stored_output(database, (key, artefact))
-    return Release(key, ids, channel_hash, nats(cost), is_fresh)

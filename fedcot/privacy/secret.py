@@ -138,6 +138,28 @@ def pseudonyms_of(secret: bytes, record_keys: Sequence[str], *, run: str) -> lis
     ]
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and make its name durable, up to the root of the file system.
+
+    To be called before anything is made in it: what is found there then says that its
+    names are durable.
+
+    Raises
+    ------
+    LedgerError
+        If it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # A power cut must not take away the folder with all that it accounts for, and
+        # whoever made its parents may have died before their names were durable.
+        for parent in folder.absolute().parents:
+            if os.access(parent, os.R_OK):
+                sync_folder(parent)
+    except OSError as error:
+        raise LedgerError(f"The folder {folder} cannot be made: {error}.") from error
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable, so that a new file survives a crash."""
     descriptor = os.open(folder, os.O_RDONLY)

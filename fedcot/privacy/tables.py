@@ -1,34 +1,21 @@
-"""The ledger's tables and the questions asked of them; no decision is taken here."""
+"""What is asked of the ledger's tables and written to them; no decision is taken here.
+
+Each question is one statement for a whole batch of records.
+"""
 
 import json
 import math
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from fedcot.privacy.nats import nats
+from fedcot.errors import LedgerError
+from fedcot.privacy.layout import has_table
+from fedcot.privacy.nats import delta_of, nats
 
-# nano_nats is NULL where no finite epsilon holds.
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS charges (
-    record_key TEXT NOT NULL,
-    artefact TEXT NOT NULL,
-    nano_nats INTEGER,
-    slots INTEGER NOT NULL,
-    seeded INTEGER NOT NULL,
-    PRIMARY KEY (record_key, artefact));
-CREATE TABLE IF NOT EXISTS releases (
-    record_key TEXT NOT NULL,
-    artefact TEXT NOT NULL,
-    ids TEXT NOT NULL,
-    PRIMARY KEY (record_key, artefact));
-CREATE TABLE IF NOT EXISTS exposures (
-    record_key TEXT NOT NULL,
-    run TEXT NOT NULL,
-    PRIMARY KEY (record_key, run));
-"""
+# Without CROSS, SQLite may read a whole table to look for a few records.
+ASKED = "FROM json_each(?) AS asked CROSS JOIN {} ON record_key = asked.value"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +25,19 @@ class LedgerTotals:
     Attributes
     ----------
     records, charges, releases : int
-        Records charged, charges made, outputs stored.
+        Records charged, charges made for prompts, outputs stored.
+    trainings : int
+        Charges made for private training, one for each record and training.
     seeded : int
         Charges whose draws came from a seed; no guarantee holds for their records.
     exposed : int
         Records of which something went out that no epsilon bounds: the question as it
         is, or an adapter that was trained on it. No epsilon here covers that.
     max_epsilon : float
-        Nats charged to the record that was charged most, for its prompts.
+        Nats charged to the record that was charged most, prompts and training.
+    max_delta : float
+        The largest sum of deltas of one record; `max_epsilon` holds up to it. Prompts
+        have none.
     sum_epsilon : float
         Nats charged to all records together; a measure of use, no guarantee.
     """
@@ -53,17 +45,48 @@ class LedgerTotals:
     records: int
     charges: int
     releases: int
+    trainings: int
     seeded: int
     exposed: int
     max_epsilon: float
+    max_delta: float
     sum_epsilon: float
 
 
-def create_tables(database: sqlite3.Connection) -> None:
-    """Create the tables where there are none, inside the caller's transaction."""
-    # `executescript` would commit the caller's transaction first.
-    for statement in SCHEMA.split(";"):
-        database.execute(statement)
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the prompts of one call belong.
+
+    Attributes
+    ----------
+    artefact : str
+        What draws them.
+    slot : str
+        Which prompt of each record it is.
+    """
+
+    artefact: str
+    slot: str
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What one training of one run costs each of its records.
+
+    Attributes
+    ----------
+    run, description : str
+        Together they name the training.
+    nano_nats : int or None
+        Epsilon; None is infinite.
+    femto_delta : int
+        Delta in units of 1e-15.
+    """
+
+    run: str
+    description: str
+    nano_nats: int | None
+    femto_delta: int
 
 
 def secret_fingerprint(database: sqlite3.Connection) -> str | None:
@@ -82,26 +105,35 @@ def count_call(database: sqlite3.Connection) -> None:
     database.execute("UPDATE meta SET value = value + 1 WHERE name = 'calls'")
 
 
-def has_row(
+def keys_in(
     database: sqlite3.Connection,
     table: Literal["charges", "releases"],
-    place: tuple[str, str],
-) -> bool:
-    """Return whether a table has a row for a record key and an artefact."""
-    found = database.execute(
-        f"SELECT 1 FROM {table} WHERE record_key = ? AND artefact = ?", place
+    keys: Collection[str],
+    place: Place,
+) -> set[str]:
+    """Return the record keys that a table has a row for."""
+    rows = database.execute(
+        f"SELECT record_key {ASKED.format(table)} AND artefact = ? AND slot = ?",
+        (_list(keys), place.artefact, place.slot),
     )
-    return found.fetchone() is not None
+    return {key for (key,) in rows}
 
 
-def charged(database: sqlite3.Connection, record_key: str) -> int | None:
-    """Return the nano-nats charged to a record; None if one charge is unbounded."""
-    total, unbounded = database.execute(
-        "SELECT COALESCE(SUM(nano_nats), 0), COUNT(*) - COUNT(nano_nats)"
-        " FROM charges WHERE record_key = ?",
-        (record_key,),
-    ).fetchone()
-    return None if unbounded else int(total)
+def charged(
+    database: sqlite3.Connection, keys: Collection[str]
+) -> dict[str, int | None]:
+    """Return the nano-nats charged to each record; None if one charge is unbounded."""
+    sums: dict[str, int | None] = dict.fromkeys(keys, 0)
+    for table in ("charges", "trainings"):
+        rows = database.execute(
+            "SELECT record_key, COALESCE(SUM(nano_nats), 0),"
+            f" COUNT(*) - COUNT(nano_nats) {ASKED.format(table)} GROUP BY record_key",
+            (_list(keys),),
+        )
+        for key, nano_nats, unbounded in rows:
+            before = sums[key]
+            sums[key] = None if unbounded or before is None else before + nano_nats
+    return sums
 
 
 def is_exposed(
@@ -125,74 +157,133 @@ def add_exposures(
     )
 
 
-def add_charge(
+def add_charges(
     database: sqlite3.Connection,
-    place: tuple[str, str],
+    keys: Iterable[str],
+    place: Place,
     *,
     nano_nats: int | None,
     slots: int,
     is_seeded: bool,
 ) -> None:
-    """Charge a record for an artefact."""
-    database.execute(
-        "INSERT INTO charges VALUES (?, ?, ?, ?, ?)",
-        (*place, nano_nats, slots, int(is_seeded)),
+    """Charge records that were not charged for this place before."""
+    rest = (place.artefact, place.slot, nano_nats, slots, int(is_seeded))
+    database.executemany(
+        "INSERT INTO charges VALUES (?, ?, ?, ?, ?, ?)", [(key, *rest) for key in keys]
     )
 
 
 def add_outputs(
-    database: sqlite3.Connection, outputs: Mapping[str, list[int]], artefact: str
+    database: sqlite3.Connection, outputs: Mapping[str, list[int]], place: Place
 ) -> set[str]:
-    """Store outputs; return the keys for which no other process was faster."""
+    """Store outputs; return the keys for which no other process was faster.
+
+    The caller holds the write lock, so nobody can come in between.
+    """
+    fresh = outputs.keys() - keys_in(database, "releases", outputs.keys(), place)
+    # Python writes a list of whole numbers as JSON does, and much faster.
+    database.executemany(
+        "INSERT INTO releases VALUES (?, ?, ?, ?)",
+        [(key, place.artefact, place.slot, str(outputs[key])) for key in sorted(fresh)],
+    )
+    return fresh
+
+
+def stored_outputs(
+    database: sqlite3.Connection, keys: Collection[str], place: Place
+) -> dict[str, tuple[tuple[int, ...], int | None]]:
+    """Return the stored tokens of each record and the nano-nats charged for them.
+
+    Raises
+    ------
+    LedgerError
+        If an output or its charge is missing.
+    """
+    rows = database.execute(
+        "SELECT record_key, ids, nano_nats FROM json_each(?) AS asked"
+        " CROSS JOIN releases ON releases.record_key = asked.value"
+        " CROSS JOIN charges USING (record_key, artefact, slot)"
+        " WHERE artefact = ? AND slot = ?",
+        (_list(keys), place.artefact, place.slot),
+    ).fetchall()
+    if len(rows) != len(keys):
+        raise LedgerError("The ledger is damaged: an output has no charge.")
+    every_ids = json.loads("[" + ",".join(ids for _, ids, _ in rows) + "]")
     return {
-        key
-        for key, ids in outputs.items()
-        if database.execute(
-            "INSERT OR IGNORE INTO releases VALUES (?, ?, ?)",
-            (key, artefact, json.dumps(ids)),
-        ).rowcount
-        == 1
+        key: (tuple(ids), nano_nats)
+        for (key, _, nano_nats), ids in zip(rows, every_ids, strict=True)
     }
 
 
-def stored_output(
-    database: sqlite3.Connection, place: tuple[str, str]
-) -> tuple[tuple[int, ...], int | None]:
-    """Return the stored tokens and the nano-nats that they were charged."""
-    ids, nano_nats = database.execute(
-        "SELECT ids, nano_nats FROM releases JOIN charges USING (record_key, artefact)"
-        " WHERE record_key = ? AND artefact = ?",
-        place,
-    ).fetchone()
-    return tuple(json.loads(ids)), nano_nats
+def trainings_of(
+    database: sqlite3.Connection, keys: Collection[str], training: Training
+) -> dict[str, tuple[int | None, int]]:
+    """Return what records were charged for a training of that name, nats and delta."""
+    rows = database.execute(
+        f"SELECT record_key, nano_nats, femto_delta {ASKED.format('trainings')}"
+        " AND run = ? AND description = ?",
+        (_list(keys), training.run, training.description),
+    )
+    return {key: (nano_nats, femto_delta) for key, nano_nats, femto_delta in rows}
+
+
+def add_trainings(
+    database: sqlite3.Connection, keys: Iterable[str], training: Training
+) -> None:
+    """Charge records that were not charged for this training before."""
+    database.executemany(
+        "INSERT INTO trainings VALUES (?, ?, ?, ?, ?)",
+        [
+            (
+                key,
+                training.run,
+                training.description,
+                training.nano_nats,
+                training.femto_delta,
+            )
+            for key in keys
+        ],
+    )
 
 
 def ledger_totals(database: sqlite3.Connection) -> LedgerTotals:
-    """Return the sums over all records; the database is only read."""
-    records, charges, seeded, unbounded, total = database.execute(
-        "SELECT COUNT(DISTINCT record_key), COUNT(*), COALESCE(SUM(seeded), 0),"
-        " COUNT(*) - COUNT(nano_nats), COALESCE(SUM(nano_nats), 0) FROM charges"
+    """Return the sums over all records; the database, of any version, is only read."""
+    every = "SELECT record_key, nano_nats, seeded, 0 AS femto_delta FROM charges"
+    trainings = 0
+    if has_table(database, "trainings"):
+        every += (
+            " UNION ALL SELECT record_key, nano_nats, 0, femto_delta FROM trainings"
+        )
+        trainings = _count(database, "trainings")
+    seeded, unbounded, total = database.execute(
+        "SELECT COALESCE(SUM(seeded), 0), COUNT(*) - COUNT(nano_nats),"
+        f" COALESCE(SUM(nano_nats), 0) FROM ({every})"
     ).fetchone()
-    (largest,) = database.execute(
-        "SELECT COALESCE(MAX(spent), 0) FROM"
-        " (SELECT SUM(nano_nats) AS spent FROM charges GROUP BY record_key)"
+    records, epsilon, delta = database.execute(
+        "SELECT COUNT(*), COALESCE(MAX(spent), 0), COALESCE(MAX(delta), 0) FROM"
+        " (SELECT SUM(nano_nats) AS spent, SUM(femto_delta) AS delta"
+        f" FROM ({every}) GROUP BY record_key)"
     ).fetchone()
-    (releases,) = database.execute("SELECT COUNT(*) FROM releases").fetchone()
+    exposed = 0
+    if has_table(database, "exposures"):
+        exposed = _count(database, "exposures", "DISTINCT record_key")
     return LedgerTotals(
         records=records,
-        charges=charges,
-        releases=releases,
+        charges=_count(database, "charges"),
+        releases=_count(database, "releases"),
+        trainings=trainings,
         seeded=seeded,
-        exposed=_exposed(database),
-        max_epsilon=math.inf if unbounded else nats(largest),
+        exposed=exposed,
+        max_epsilon=math.inf if unbounded else nats(epsilon),
+        max_delta=delta_of(delta),
         sum_epsilon=math.inf if unbounded else nats(total),
     )
 
 
-def _exposed(database: sqlite3.Connection) -> int:
-    """Return how many records were exposed; a reader may open an older ledger."""
-    named = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'exposures'"
-    if database.execute(named).fetchone() is None:
-        return 0
-    query = "SELECT COUNT(DISTINCT record_key) FROM exposures"
-    return int(database.execute(query).fetchone()[0])
+def _count(database: sqlite3.Connection, table: str, what: str = "*") -> int:
+    found = database.execute(f"SELECT COUNT({what}) FROM {table}").fetchone()
+    return int(found[0])
+
+
+def _list(keys: Collection[str]) -> str:
+    return json.dumps(list(keys))

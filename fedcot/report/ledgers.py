@@ -26,8 +26,12 @@ class LedgerUse:
     records, charges, releases, seeded : int
         Records charged, charges made, outputs stored, charges drawn from a seed.
     max_epsilon : float
-        Nats charged for the prompts of the record that was charged most, over all
-        rounds and runs.
+        Nats charged to the record that was charged most, for prompts and for private
+        training, over all rounds and runs.
+    trainings : int
+        Private trainings charged.
+    max_delta : float
+        Sum of the deltas at which the trainings of one record are stated, the largest.
     exposed : int
         Records that also left the node without protection: no epsilon bounds those.
     """
@@ -38,6 +42,8 @@ class LedgerUse:
     releases: int
     seeded: int
     max_epsilon: float
+    trainings: int
+    max_delta: float
     exposed: int
 
 
@@ -78,5 +84,7 @@ def _read(path: Path) -> LedgerUse | None:
         releases=totals.releases,
         seeded=totals.seeded,
         max_epsilon=totals.max_epsilon,
+        trainings=totals.trainings,
+        max_delta=totals.max_delta,
         exposed=totals.exposed,
     )

@@ -7,17 +7,17 @@ import pytest
 from numpy.typing import NDArray
 
 from fedcot.errors import LedgerError
-from fedcot.privacy.channels import Channel, build_channel
+from fedcot.privacy.channels import Channel
 from fedcot.privacy.database import DATABASE_NAME
+from fedcot.privacy.identity import IdentityChannel
 from fedcot.privacy.ledger import Ledger, Release
 from fedcot.privacy.rank import RankChannel
 from fedcot.privacy.sampler import RandomSource, SystemRandomSource, TapeRandomSource
-from fedcot.privacy.tables import ledger_totals
 from tests.privacy.worker import CHANNEL, VOCABULARY, prompt
 
 SYSTEM = SystemRandomSource()
 OTHER = RankChannel(VOCABULARY, 0.05)
-RAW = build_channel("none", VOCABULARY, 1.0)
+RAW = IdentityChannel(VOCABULARY)
 
 
 def release(
@@ -88,6 +88,62 @@ def test_a_lower_limit_still_sends_what_was_released(tmp_path: Path) -> None:
     with Ledger(tmp_path, record_epsilon=0.1) as ledger:
         assert release(ledger)[0].ids == made[0].ids
         assert release(ledger, channel=OTHER) == []
+
+
+def test_another_slot_is_another_prompt_and_another_charge(tmp_path: Path) -> None:
+    """A later turn must neither get the first turn's output nor go out unpaid."""
+    with Ledger(tmp_path, record_epsilon=1.3) as ledger:
+        (key,) = ledger.record_keys(["question 0"])
+
+        def ask(slot: str) -> list[Release]:
+            return ledger.release([(key, prompt(0))], CHANNEL, source=SYSTEM, slot=slot)
+
+        first, second = ask("prompt")[0], ask("turn 2")[0]
+        assert first.fresh
+        assert second.fresh
+        assert first.ids != second.ids
+        assert ledger.spent(key) == pytest.approx(1.2, abs=1e-4)
+        assert ask("turn 3") == []
+        assert [ask("prompt")[0].ids, ask("turn 2")[0].ids] == [first.ids, second.ids]
+        # The slot that is asked for without a name.
+        assert release(ledger)[0].ids == first.ids
+        with pytest.raises(ValueError, match="`slot` must name"):
+            ask("")
+        assert ledger.totals().charges == 2
+
+
+class WholePrompt:
+    """Charges a prompt as a whole, whatever one of its tokens would cost."""
+
+    token_epsilon = math.inf
+    prompt_epsilon = 0.25
+    hash = "whole"
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(CHANNEL, name)
+
+
+def test_the_charge_is_what_the_channel_asks_for_a_prompt(tmp_path: Path) -> None:
+    with Ledger(tmp_path, record_epsilon=0.3) as ledger:
+        made = release(ledger, channel=WholePrompt())[0]  # type: ignore[arg-type]
+        assert made.prompt_epsilon == ledger.spent(made.record_key) == 0.25
+
+
+class Misshapen:
+    """Returns fewer tokens than it was given: their number would tell something."""
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(CHANNEL, name)
+
+    def sample(self, ids: NDArray[np.int64], source: RandomSource) -> NDArray[np.int64]:
+        return ids[:, :-1]
+
+
+def test_a_channel_that_changes_the_length_sends_nothing(tmp_path: Path) -> None:
+    with Ledger(tmp_path, record_epsilon=1.0) as ledger:
+        with pytest.raises(ValueError, match="keep the shape"):
+            release(ledger, channel=Misshapen())  # type: ignore[arg-type]
+        assert (ledger.totals().charges, ledger.totals().releases) == (1, 0)
 
 
 class Crash(Exception):
@@ -269,20 +325,6 @@ def test_an_exposure_is_committed_when_it_returns(tmp_path: Path) -> None:
         rows = outside.execute("SELECT record_key, run FROM exposures").fetchall()
         outside.close()
     assert rows == [("key", "first")]
-
-
-def test_a_ledger_of_an_earlier_version_is_read_and_taken_over(tmp_path: Path) -> None:
-    with Ledger(tmp_path, record_epsilon=1.0) as ledger:
-        release(ledger)
-    old = sqlite3.connect(tmp_path / DATABASE_NAME)
-    old.execute("DROP TABLE exposures")
-    old.commit()
-    assert ledger_totals(old).exposed == 0
-    old.close()
-    with Ledger(tmp_path, record_epsilon=1.0) as ledger:
-        assert ledger.totals().exposed == 0
-        ledger.expose(["key"], run="first")
-        assert ledger.totals().exposed == 1
 
 
 def test_pseudonyms_are_stable_in_a_run_and_unlinkable_between_runs(
