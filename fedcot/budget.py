@@ -6,18 +6,20 @@ say different things about one configuration.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from fedcot.arms import adapter_is_free, needs_raw_prompts, shares_adapter
-from fedcot.config import RunConfig
+from fedcot.config import UNBOUNDED_MECHANISMS, RunConfig
+from fedcot.data.partition import partition_size
 from fedcot.errors import ConfigError
 from fedcot.report.reader import nats
 
 if TYPE_CHECKING:
-    from fedcot.privacy.accounting import PrivacyPlan
+    from fedcot.privacy.accounting import DpTraining, PrivacyPlan
     from fedcot.privacy.channels import Channel
 
 SILENT: Final = "no prompt is sent"
@@ -25,6 +27,15 @@ NO_PROMPT: Final = f"{SILENT}; see uncharged"
 RAW: Final = "none: private questions are sent as they are"
 EXPOSED_BEFORE: Final = "an earlier run sent a record of this node unprotected"
 TRAINED: Final = "none: adapters trained on private questions or labels are sent"
+TRAINED_PRIVATELY: Final = (
+    "DP-SGD, (epsilon, delta) of one record over all rounds, zero-out: the record "
+    "replaced by one without a gradient; rate and steps are those of the smallest "
+    "number of records sampled from"
+)
+UNKNOWN_RATE: Final = (
+    "none stated: the rate of DP-SGD depends on the number of clients; set "
+    "num-partitions"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,8 +50,9 @@ class ArmEpsilons:
 
 
 def record_limit(config: RunConfig) -> float:
-    """Return the limit for one record, in nats; infinite without a mechanism."""
-    return math.inf if config.mechanism == "none" else config.record_epsilon
+    """Return the limit for one record, in nats; infinite where no bound holds."""
+    unbounded = config.mechanism in UNBOUNDED_MECHANISMS
+    return math.inf if unbounded else config.record_epsilon
 
 
 def world_channel(config: RunConfig, *, slots: int | None = None) -> Channel:
@@ -58,8 +70,19 @@ def world_channel(config: RunConfig, *, slots: int | None = None) -> Channel:
     return configured_channel(config, slots=slots)
 
 
-def plan_run(config: RunConfig, channel: Channel) -> PrivacyPlan:
-    """Return what a run's prompts will cost, under the limit that the run has.
+def plan_run(
+    config: RunConfig, channel: Channel, *, num_partitions: int | None = None
+) -> PrivacyPlan:
+    """Return what a run's prompts and private training will cost.
+
+    Parameters
+    ----------
+    config : RunConfig
+        Settings of the run.
+    channel : Channel
+        The configuration's mechanism.
+    num_partitions : int | None
+        Clients that the records are split for; None: what the configuration says.
 
     Raises
     ------
@@ -74,7 +97,54 @@ def plan_run(config: RunConfig, channel: Channel) -> PrivacyPlan:
         rounds=config.num_server_rounds,
         delta=config.delta,
         is_private=not config.test_tape,
+        training=private_training(config, num_partitions=num_partitions),
     )
+
+
+def private_training(
+    config: RunConfig, *, num_partitions: int | None = None
+) -> DpTraining | None:
+    """Return the DP-SGD that the most used record takes part in.
+
+    Parameters
+    ----------
+    config : RunConfig
+        `noise-multiplier`, `batch-size`, `local-epochs`, rounds and numbers of records.
+    num_partitions : int | None
+        Clients that the records are split for; None: what the configuration says.
+
+    Returns
+    -------
+    DpTraining | None
+        None where no adapter leaves a client after DP-SGD, or where the number of
+        clients, and so the sampling rate, is not known yet.
+
+    Notes
+    -----
+    A record of the first round trains in every round. A round samples from the records
+    used so far: once all whole rounds of a permutation are used up, how many those are
+    depends on the next permutation, so the fewest set the rate and all set the steps.
+    """
+    from fedcot.privacy.accounting import DpTraining
+    from fedcot.student.dp_settings import DpSettings
+
+    clients = config.num_partitions if num_partitions is None else num_partitions
+    is_needed = any(
+        _is_trained(arm, config) and not needs_raw_prompts(arm)
+        for arm in config.arm_names
+    )
+    if not (config.noise_multiplier > 0 and is_needed and clients):
+        return None
+    records = partition_size(config, clients)
+    per_round = min(config.records_per_round, records)
+    whole_rounds = records // per_round
+    phases = []
+    for number in range(1, config.num_server_rounds + 1):
+        fewest = per_round * min(number, whole_rounds)
+        most = fewest if number <= whole_rounds else records
+        rate = DpSettings.of(config, fewest).sample_rate
+        phases.append((rate, DpSettings.of(config, most).steps))
+    return DpTraining(noise_multiplier=config.noise_multiplier, phases=tuple(phases))
 
 
 def check_prompt_epsilon(config: RunConfig, plan: PrivacyPlan) -> None:
@@ -107,10 +177,21 @@ def arm_epsilons(
     Parameters
     ----------
     charged : float | None
-        Nats charged to the record that was charged most; None: what is planned.
+        Nats charged to the record that was charged most, for prompts and for private
+        training as the ledger adds them up; None: what is planned.
     silent : str
         The guarantee of an arm that sends no prompt.
     """
+    costs = _prompt_epsilons(arm, plan, charged=charged, silent=silent)
+    if _is_trained(arm, config):
+        return _with_training(costs, config, plan, charged=charged)
+    return costs
+
+
+def _prompt_epsilons(
+    arm: str, plan: PrivacyPlan, *, charged: float | None, silent: str
+) -> ArmEpsilons:
+    """Return what the prompts of an arm give away."""
     token, prompt, record, at_delta, guarantee = 0.0, 0.0, 0.0, 0.0, silent
     if needs_raw_prompts(arm):
         token = prompt = record = at_delta = math.inf
@@ -122,19 +203,15 @@ def arm_epsilons(
             plan.guarantee,
         )
         record = plan.record_epsilon if charged is None else charged
-        if math.isinf(token):
+        if math.isinf(prompt):
             # Seeded draws were charged, but nothing is guaranteed for them.
             record = math.inf
         at_delta = min(record, plan.record_epsilon_at_delta)
         if record > prompt:
             # The node's ledger remembers earlier runs: only their sum is stated.
             at_delta = record
-            if math.isinf(record) and not math.isinf(token):
+            if math.isinf(record) and not math.isinf(prompt):
                 guarantee = f"none: {EXPOSED_BEFORE}; this run alone: {guarantee}"
-    shared = shares_adapter(arm, config.aggregation)
-    if shared and not adapter_is_free(arm, config.pairing):
-        record = at_delta = math.inf
-        guarantee = TRAINED
     return ArmEpsilons(
         token_epsilon=token,
         prompt_epsilon=prompt,
@@ -144,9 +221,53 @@ def arm_epsilons(
     )
 
 
-def worst_arm(record_epsilons: Mapping[str, float]) -> str:
-    """Return the arm whose records give away most: the run is as private as that."""
-    return max(record_epsilons, key=lambda arm: record_epsilons[arm])
+def _with_training(
+    costs: ArmEpsilons, config: RunConfig, plan: PrivacyPlan, *, charged: float | None
+) -> ArmEpsilons:
+    """Return what an arm gives away whose adapters saw private data."""
+    at_delta, guarantee = math.inf, costs.guarantee
+    if not config.noise_multiplier:
+        guarantee = TRAINED
+    elif not plan.training_epsilon:
+        guarantee = UNKNOWN_RATE
+    elif math.isfinite(costs.record_epsilon_at_delta):
+        at_delta = _together(plan, charged)
+        guarantee = f"{costs.guarantee}; adapters: {TRAINED_PRIVATELY}"
+    return dataclasses.replace(
+        costs,
+        record_epsilon=math.inf,
+        record_epsilon_at_delta=at_delta,
+        guarantee=guarantee,
+    )
+
+
+def _together(plan: PrivacyPlan, charged: float | None) -> float:
+    """Return prompts and DP-SGD of one record together, in nats at delta."""
+    planned = (plan.charge, plan.charge + plan.training_epsilon)
+    if charged is None or charged <= planned[0]:
+        return plan.trained_record_epsilon
+    # The ledger rounds each charge up to a nano-nat.
+    if math.isclose(charged, planned[1], rel_tol=0.0, abs_tol=1e-8):
+        return plan.trained_record_epsilon
+    # Earlier runs are in the sum, and this run's training may not be yet.
+    return charged + plan.training_epsilon
+
+
+def _is_trained(arm: str, config: RunConfig) -> bool:
+    """Whether an adapter leaves a client that saw private questions or labels."""
+    shared = shares_adapter(arm, config.aggregation)
+    return shared and not adapter_is_free(arm, config.pairing)
+
+
+def worst_of(arms: Mapping[str, ArmEpsilons]) -> str:
+    """Return the worst arm; of those without a pure epsilon the worst at delta."""
+    return max(
+        arms,
+        key=lambda arm: (
+            arms[arm].record_epsilon,
+            arms[arm].record_epsilon_at_delta,
+        ),
+    )
 
 
 def plan_arms(config: RunConfig, plan: PrivacyPlan) -> dict[str, ArmEpsilons]:
@@ -159,11 +280,17 @@ def plan_arms(config: RunConfig, plan: PrivacyPlan) -> dict[str, ArmEpsilons]:
 def arm_lines(arms: Mapping[str, ArmEpsilons]) -> Iterator[str]:
     """Yield one line per arm and one for the run as a whole."""
     for arm, costs in arms.items():
-        epsilon = nats(costs.record_epsilon)
-        yield f"arm {arm:<19} {epsilon} nats, one record ({costs.guarantee})"
-    worst = worst_arm({arm: costs.record_epsilon for arm, costs in arms.items()})
-    epsilon = nats(arms[worst].record_epsilon)
+        yield f"arm {arm:<19} {_record_shown(costs)}, one record ({costs.guarantee})"
+    worst = worst_of(arms)
     yield (
-        f"worst arm       {worst}: {epsilon} nats, one record; the run as a whole is "
-        "as private as this arm"
+        f"worst arm       {worst}: {_record_shown(arms[worst])}, one record; the run "
+        "as a whole is as private as this arm"
     )
+
+
+def _record_shown(costs: ArmEpsilons) -> str:
+    """Return what a record gives away: the pure epsilon, or that at delta."""
+    pure, at_delta = costs.record_epsilon, costs.record_epsilon_at_delta
+    if math.isinf(pure) and math.isfinite(at_delta):
+        return f"{nats(at_delta)} nats at delta"
+    return f"{nats(pure)} nats"

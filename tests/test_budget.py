@@ -1,17 +1,29 @@
 """What each arm's privacy is said to be, from plan and charge."""
 
+import dataclasses
 import math
+
+import pytest
 
 from fedcot.budget import (
     EXPOSED_BEFORE,
     RAW,
     TRAINED,
+    TRAINED_PRIVATELY,
+    UNKNOWN_RATE,
     arm_epsilons,
+    arm_lines,
+    plan_arms,
     plan_run,
+    private_training,
     record_limit,
     world_channel,
+    worst_of,
 )
 from fedcot.config import RunConfig
+from fedcot.data.partition import partition_size
+from fedcot.privacy.accounting import DpTraining, training_epsilon
+from fedcot.student.dp_settings import training_schedule, used_counts
 
 CONFIG = RunConfig(token_epsilon=8.0)
 PLAN = plan_run(CONFIG, world_channel(CONFIG))
@@ -53,3 +65,118 @@ def test_without_a_mechanism_no_limit_pretends_to_hold() -> None:
     none = RunConfig(token_epsilon=8.0, mechanism="none")
     assert math.isinf(record_limit(none))
     assert record_limit(CONFIG) == CONFIG.record_epsilon
+
+
+TRAINED_RUN = RunConfig(
+    token_epsilon=2.0,
+    aggregation="fedavg",
+    pairing="original",
+    noise_multiplier=1.5,
+    num_partitions=5,
+)
+TRAINED_PLAN = plan_run(TRAINED_RUN, world_channel(TRAINED_RUN))
+
+
+def test_adapters_after_dp_sgd_have_an_epsilon_at_delta_together_with_prompts() -> None:
+    found = arm_epsilons("fedcot", TRAINED_RUN, TRAINED_PLAN)
+    assert math.isinf(found.record_epsilon)
+    alone = TRAINED_PLAN.record_epsilon_at_delta, TRAINED_PLAN.training_epsilon
+    assert max(alone) < found.record_epsilon_at_delta < sum(alone)
+    assert TRAINED_PLAN.guarantee in found.guarantee
+    assert TRAINED_PRIVATELY in found.guarantee
+    (line,) = [
+        line
+        for line in arm_lines(plan_arms(TRAINED_RUN, TRAINED_PLAN))
+        if line.startswith("arm fedcot")
+    ]
+    assert "nats at delta, one record" in line
+    alone_run = dataclasses.replace(TRAINED_RUN, arms="fedcot")
+    *_, last = arm_lines(plan_arms(alone_run, TRAINED_PLAN))
+    assert last.startswith("worst arm       fedcot: ")
+    assert "nats at delta" in last
+
+
+def test_of_two_arms_without_a_pure_epsilon_the_raw_one_is_worst() -> None:
+    both = dataclasses.replace(TRAINED_RUN, arms="fedcot,distil")
+    assert worst_of(plan_arms(both, TRAINED_PLAN)) == "distil"
+
+
+def test_what_earlier_runs_charged_is_added_to_dp_sgd() -> None:
+    plan = TRAINED_PLAN
+    planned = arm_epsilons("fedcot", TRAINED_RUN, plan).record_epsilon_at_delta
+    for charged in (0.0, plan.charge, plan.charge + plan.training_epsilon):
+        found = arm_epsilons("fedcot", TRAINED_RUN, plan, charged=charged)
+        assert found.record_epsilon_at_delta == planned
+    for charged in (plan.charge + 1.0, 500.0):
+        found = arm_epsilons("fedcot", TRAINED_RUN, plan, charged=charged)
+        assert found.record_epsilon_at_delta == charged + plan.training_epsilon
+    found = arm_epsilons("fedcot", TRAINED_RUN, plan, charged=math.inf)
+    assert math.isinf(found.record_epsilon_at_delta)
+    assert EXPOSED_BEFORE in found.guarantee
+
+
+def test_dp_sgd_protects_no_question_that_is_sent_as_it_is() -> None:
+    found = arm_epsilons("distil", TRAINED_RUN, TRAINED_PLAN)
+    assert math.isinf(found.record_epsilon_at_delta)
+    assert found.guarantee == RAW
+
+
+def test_dp_sgd_of_seeded_draws_guarantees_nothing() -> None:
+    tape = dataclasses.replace(TRAINED_RUN, test_tape=True)
+    found = arm_epsilons("fedcot", tape, plan_run(tape, world_channel(tape)))
+    assert math.isinf(found.record_epsilon_at_delta)
+    assert TRAINED_PRIVATELY not in found.guarantee
+
+
+def test_without_a_number_of_clients_no_epsilon_of_dp_sgd_is_stated() -> None:
+    config = dataclasses.replace(TRAINED_RUN, num_partitions=0)
+    channel = world_channel(config)
+    found = arm_epsilons("fedcot", config, plan_run(config, channel))
+    assert math.isinf(found.record_epsilon_at_delta)
+    assert found.guarantee == UNKNOWN_RATE
+    known = plan_run(config, channel, num_partitions=5)
+    assert known.trained_record_epsilon == TRAINED_PLAN.trained_record_epsilon
+
+
+def test_no_dp_sgd_is_planned_where_no_adapter_needs_it() -> None:
+    for changes in (
+        {"noise_multiplier": 0.0},
+        {"pairing": "perturbed", "arms": "fedcot"},
+        {"arms": "distil,standalone"},
+    ):
+        config = dataclasses.replace(TRAINED_RUN, **changes)
+        assert private_training(config) is None
+
+
+@pytest.mark.parametrize(
+    ("records", "per_round", "rounds", "batch"),
+    [(1280, 128, 2, 16), (1280, 100, 4, 16), (500, 30, 5, 16), (50, 128, 3, 16)],
+)
+def test_the_plan_of_dp_sgd_is_at_least_what_any_client_trains(
+    records: int, per_round: int, rounds: int, batch: int
+) -> None:
+    """Equal while the first permutation lasts; never below after it."""
+    config = dataclasses.replace(
+        TRAINED_RUN,
+        num_records=records,
+        records_per_round=min(per_round, records),
+        num_server_rounds=rounds,
+        batch_size=batch,
+    )
+    planned = private_training(config)
+    assert planned is not None
+    size = partition_size(config, 5)
+    for client in (0, 3):
+        schedule = training_schedule(config, used_counts(config, client, size))
+        done = tuple((each.sample_rate, each.steps) for each in schedule)
+        actual = DpTraining(noise_multiplier=1.5, phases=done)
+        for (rate, steps), (real_rate, real_steps) in zip(
+            planned.phases, done, strict=True
+        ):
+            assert rate >= real_rate
+            assert steps >= real_steps
+        assert training_epsilon(planned, delta=1e-6) >= training_epsilon(
+            actual, delta=1e-6
+        )
+        if rounds * config.records_per_round <= size:
+            assert planned == actual

@@ -1,20 +1,28 @@
 """What a plan costs before anything is drawn, with units and neighbouring relation.
 
-The pure epsilon is exact. The one at delta comes from the privacy loss distribution of
-a pair of inputs that dominates every other; the smaller of the two is the plan's.
+The pure epsilon is exact. The one at delta is the smallest of the bounds that hold for
+budgets fixed in advance: the privacy loss distribution of a pair of laws that dominates
+every pair of inputs, the Renyi divergences of all pairs, and the pure epsilon.
 """
 
 import math
 from dataclasses import dataclass
-from fractions import Fraction
-
-from dp_accounting.pld import privacy_loss_distribution as pld
-from dp_accounting.pld.common import DifferentialPrivacyParameters
 
 from fedcot.errors import ConfigError
 from fedcot.privacy.channels import Channel
-from fedcot.privacy.nats import cost_in_nano_nats, nats
-from fedcot.privacy.rank import RankChannel
+from fedcot.privacy.claims import ADJACENCY as ADJACENCY
+from fedcot.privacy.claims import shown_nats
+from fedcot.privacy.composition import compose_record as compose_record
+from fedcot.privacy.composition import epsilon_at_delta as epsilon_at_delta
+from fedcot.privacy.composition import require_delta
+from fedcot.privacy.composition import training_epsilon as training_epsilon
+from fedcot.privacy.loss_distributions import DpTraining as DpTraining
+from fedcot.privacy.nats import (
+    cost_in_nano_nats,
+    limit_in_nano_nats,
+    nats,
+    whole_nano_nats,
+)
 from fedcot.privacy.sampler import SEEDED_GUARANTEE
 
 NEIGHBORING_RELATION = "REPLACE_SPECIAL"
@@ -22,8 +30,10 @@ UNIT = (
     "nats, pure epsilon of one token / one prompt / one record over all rounds; the "
     "vocabulary, the number of slots and the number of records are public"
 )
-# Losses are rounded up to this many steps per token; finer gains less than 0.01 nats.
-STEPS_PER_TOKEN = 1e-4
+TRAINING_ADJACENCY = (
+    "zero-out: the prompt and the training examples of one record replaced by padding "
+    "and no gradient; for DP-SGD replacement by another record is not covered"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +60,11 @@ class PrivacyPlan:
         For `record_epsilon_at_delta`.
     record_epsilon_at_delta : float
         Nats; the smaller of the pure epsilon and the composed one at `delta`.
+    training_epsilon : float
+        Nats at `delta`; DP-SGD of one record over all rounds, 0 where there is none.
+    trained_record_epsilon : float
+        Nats at `delta`; prompt and DP-SGD of one record together, under
+        `TRAINING_ADJACENCY`.
     """
 
     mechanism: str
@@ -66,6 +81,13 @@ class PrivacyPlan:
     record_limit: float
     delta: float
     record_epsilon_at_delta: float
+    training_epsilon: float = 0.0
+    trained_record_epsilon: float = math.inf
+
+    @property
+    def prompts_allowed(self) -> float:
+        """How many different prompts of one record the limit allows; may be inf."""
+        return prompts_within(self.record_limit, self.charge)
 
     @property
     def is_within_limit(self) -> bool:
@@ -75,17 +97,29 @@ class PrivacyPlan:
     def lines(self) -> list[str]:
         """Return the plan as lines to print, each epsilon with its unit."""
         verdict = "within" if self.is_within_limit else "OVER: every release is refused"
+        allowed = f"{self.prompts_allowed:.0f} different prompts"
         over_rounds = f"over {self.rounds} rounds (perturbed once, then re-sent)"
         at_delta = f"one record at delta {self.delta:g}"
-        return [
+        composed = f"{shown_nats(self.record_epsilon_at_delta)} nats, {at_delta}"
+        shown = shown_nats
+        lines = [
             f"mechanism       {self.mechanism} ({self.guarantee})",
-            f"token epsilon   {_shown(self.token_epsilon)} nats, one token",
-            f"prompt epsilon  {_shown(self.prompt_epsilon)} nats, {self.slots} slots",
-            f"record epsilon  {_shown(self.record_epsilon)} nats, {over_rounds}",
-            f"                {_shown(self.record_epsilon_at_delta)} nats, {at_delta}",
-            f"record limit    {_shown(self.record_limit)} nats, {verdict}",
+            f"token epsilon   {shown(self.token_epsilon)} nats, one token",
+            f"prompt epsilon  {shown(self.prompt_epsilon)} nats, {self.slots} slots",
+            f"record epsilon  {shown(self.record_epsilon)} nats, {over_rounds}",
+            f"                {composed}",
+            f"record limit    {shown(self.record_limit)} nats, {verdict} ({allowed})",
             f"adjacency       {self.neighboring_relation}, {self.adjacency}",
         ]
+        if self.training_epsilon:
+            alone = f"{shown(self.training_epsilon)} nats, {at_delta}"
+            both = f"{shown(self.trained_record_epsilon)} nats with its prompt"
+            lines += [
+                f"DP-SGD          {alone}, over {self.rounds} rounds",
+                f"                {both}, {at_delta}",
+                f"                {self.neighboring_relation}, {TRAINING_ADJACENCY}",
+            ]
+        return lines
 
 
 def prompt_epsilon(token_epsilon: float, slots: int) -> float:
@@ -107,6 +141,25 @@ def prompt_epsilon(token_epsilon: float, slots: int) -> float:
     return nats(cost_in_nano_nats(token_epsilon, slots))
 
 
+def prompts_within(record_limit: float, charge: float) -> float:
+    """Return how many different prompts of one record a limit allows.
+
+    Parameters
+    ----------
+    record_limit, charge : float
+        Nats for the record, nats for one prompt; either may be infinite.
+
+    Returns
+    -------
+    float
+        A whole number, or infinite without a limit.
+    """
+    limit, cost = limit_in_nano_nats(record_limit), whole_nano_nats(charge)
+    if limit is None:
+        return math.inf
+    return 0.0 if cost is None else float(limit // max(1, cost))
+
+
 def plan(
     channel: Channel,
     *,
@@ -114,6 +167,7 @@ def plan(
     rounds: int,
     delta: float,
     is_private: bool = True,
+    training: DpTraining | None = None,
 ) -> PrivacyPlan:
     """Return what a run's prompts will cost.
 
@@ -129,6 +183,8 @@ def plan(
         In (0, 1).
     is_private : bool
         Whether the draws are the operating system's; seeded ones guarantee nothing.
+    training : DpTraining, optional
+        DP-SGD on the same records.
 
     Raises
     ------
@@ -136,19 +192,21 @@ def plan(
         If an argument breaks these rules.
     """
     _require_positive("num-server-rounds", rounds)
-    if not 0 < delta < 1:
-        raise ConfigError(
-            f"`delta` must lie in (0, 1), found {delta}; pass for example "
-            "`-c delta=0.000001`."
-        )
+    require_delta(delta)
     if not record_epsilon > 0:
         raise ConfigError(
             f"`record-epsilon` must be > 0, found {record_epsilon}; pass for example "
             "`-c record-epsilon=250.0`."
         )
-    token = channel.token_epsilon if is_private else math.inf
     prompt = channel.prompt_epsilon if is_private else math.inf
-    composed = math.inf if math.isinf(token) else epsilon_at_delta(channel, delta=delta)
+    composed = (
+        math.inf if math.isinf(prompt) else epsilon_at_delta(channel, delta=delta)
+    )
+    alone, both = 0.0, math.inf
+    if training is not None:
+        found = compose_record(channel, dp=training, delta=delta)
+        alone = found.training_epsilon if is_private else math.inf
+        both = found.record_epsilon if is_private else math.inf
     return PrivacyPlan(
         mechanism=channel.name,
         guarantee=channel.guarantee if is_private else SEEDED_GUARANTEE,
@@ -157,83 +215,18 @@ def plan(
         adjacency=channel.adjacency,
         slots=channel.slots,
         rounds=rounds,
-        token_epsilon=token,
+        token_epsilon=channel.token_epsilon if is_private else math.inf,
         prompt_epsilon=prompt,
         record_epsilon=prompt,
         charge=channel.prompt_epsilon,
         record_limit=record_epsilon,
         delta=delta,
         record_epsilon_at_delta=min(prompt, composed),
+        training_epsilon=alone,
+        trained_record_epsilon=both,
     )
-
-
-def epsilon_at_delta(channel: Channel, *, delta: float) -> float:
-    """Return an upper bound on a prompt's epsilon at `delta` by composition.
-
-    Parameters
-    ----------
-    channel : Channel
-        With finite epsilon.
-    delta : float
-        In (0, 1).
-
-    Returns
-    -------
-    float
-        Nats; may exceed the pure epsilon by the rounding of losses.
-    """
-    if channel.name in ("adaptive", "selection"):
-        return channel.prompt_epsilon
-    pair = _rank_pair(channel) if isinstance(channel, RankChannel) else None
-    if pair is None:
-        # Randomised response at the same epsilon dominates every mechanism.
-        one_token = pld.from_privacy_parameters(
-            DifferentialPrivacyParameters(channel.token_epsilon, 0.0),
-            value_discretization_interval=STEPS_PER_TOKEN,
-        )
-    else:
-        lower, upper = pair
-        one_token = pld.from_two_probability_mass_functions(
-            log_probability_mass_function_lower=lower,
-            log_probability_mass_function_upper=upper,
-            value_discretization_interval=STEPS_PER_TOKEN,
-        )
-    prompt = one_token.self_compose(channel.slots)
-    return float(prompt.get_epsilon_for_delta(delta))
-
-
-def _rank_pair(
-    channel: RankChannel,
-) -> tuple[dict[str, float], dict[str, float]] | None:
-    """Return log probabilities of two inputs whose favoured outputs are disjoint.
-
-    No other pair of rows with these weights is easier to tell apart, for any order of
-    hockey-stick divergence. None where the vocabulary is too small to hold such a pair.
-    """
-    weights = channel.rank_weights.tolist()
-    lowest, total = weights[-1], sum(weights)
-    favoured = [weight for weight in weights if weight > lowest]
-    rest = channel.size - 2 * len(favoured)
-    if rest < 0:
-        return None
-    low = math.log(Fraction(lowest, total))
-    lower, upper = {}, {}
-    for rank, weight in enumerate(favoured):
-        high = math.log(Fraction(weight, total))
-        lower[f"mine-{rank}"], upper[f"mine-{rank}"] = low, high
-        lower[f"other-{rank}"], upper[f"other-{rank}"] = high, low
-    if rest:
-        lower["rest"] = upper["rest"] = math.log(Fraction(rest * lowest, total))
-    return lower, upper
 
 
 def _require_positive(name: str, value: int) -> None:
     if value < 1:
         raise ConfigError(f"`{name}` must be >= 1, found {value}; pass a positive one.")
-
-
-def _shown(epsilon: float) -> str:
-    """Return an epsilon with four decimals, rounded up."""
-    if math.isinf(epsilon):
-        return "inf"
-    return f"{math.ceil(Fraction(epsilon) * 10**4) / 10**4:.4f}"

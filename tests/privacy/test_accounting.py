@@ -5,7 +5,14 @@ import numpy as np
 import pytest
 
 from fedcot.errors import ConfigError
-from fedcot.privacy.accounting import epsilon_at_delta, plan, prompt_epsilon
+from fedcot.privacy.accounting import (
+    DpTraining,
+    compose_record,
+    epsilon_at_delta,
+    plan,
+    prompt_epsilon,
+    training_epsilon,
+)
 from fedcot.privacy.channels import build_channel
 from fedcot.privacy.rank import RankChannel, Shape, ramp, top
 from fedcot.privacy.vocabulary import Vocabulary
@@ -53,8 +60,77 @@ def test_published_example_of_thirty_slots() -> None:
     assert epsilon_at_delta(channel, delta=1e-6) == pytest.approx(27.97, abs=0.02)
 
 
+TRAINING = DpTraining(noise_multiplier=1.0, phases=((0.05, 200),))
+
+
+@pytest.mark.parametrize(("slots", "published"), [(1, 6.86), (10, 16.42)])
+def test_published_example_of_a_prompt_beside_dp_sgd(
+    slots: int, published: float
+) -> None:
+    """Staircase of 20 of 1000 at epsilon 2, and DP-SGD of 5.49: less than the sums."""
+    vocabulary = Vocabulary(LONG.words, slots)
+    similarity = np.eye(1000)
+    channel = RankChannel(vocabulary, 2.0, shape=top(20), similarity=similarity)
+    found = compose_record(channel, dp=TRAINING, delta=1e-6)
+    assert found.training_epsilon == pytest.approx(5.49, abs=0.01)
+    assert found.record_epsilon == pytest.approx(published, abs=0.01)
+    assert found.token_with_training == pytest.approx(6.86, abs=0.01)
+    assert found.record_epsilon < found.prompt_epsilon + found.training_epsilon
+    assert found.record_epsilon > max(found.prompt_epsilon, found.training_epsilon)
+
+
+def test_rounds_of_training_compose() -> None:
+    once = training_epsilon(TRAINING, delta=1e-6)
+    halves = DpTraining(noise_multiplier=1.0, phases=((0.05, 120), (0.05, 80)))
+    assert training_epsilon(halves, delta=1e-6) == pytest.approx(once, abs=1e-6)
+    assert math.isinf(training_epsilon(TRAINING, delta=1e-14))
+
+
+def test_a_prompt_without_a_bound_has_none_beside_training() -> None:
+    channel = build_channel("none", SMALL, 6.0)
+    found = compose_record(channel, dp=TRAINING, delta=1e-6)
+    assert found.prompt_epsilon == found.record_epsilon == math.inf
+    assert found.training_epsilon < 6.0
+
+
+def test_a_dear_prompt_is_added_and_not_convolved() -> None:
+    vocabulary = Vocabulary(SMALL.words, 200)
+    channel = build_channel("rank", vocabulary, 20.0)
+    found = compose_record(channel, dp=TRAINING, delta=1e-6)
+    assert found.prompt_epsilon == channel.prompt_epsilon == pytest.approx(4000.0)
+    assert found.record_epsilon == found.prompt_epsilon + found.training_epsilon
+
+
+def test_all_pairs_of_rows_gain_over_epsilon_alone() -> None:
+    """The score mechanism at 1 nat: 40 slots cost far less than 40 nats at delta."""
+    similarity = np.random.default_rng(0).random((25, 25))
+    words = Vocabulary(SMALL.words, 40)
+    channel = build_channel("exponential", words, 1.0, similarity=similarity)
+    assert epsilon_at_delta(channel, delta=1e-6) < 0.6 * channel.prompt_epsilon
+
+
+def test_plan_names_unit_and_neighbours_of_dp_sgd() -> None:
+    channel = build_channel("rank", SMALL, 2.0)
+    made = plan(channel, record_epsilon=250.0, rounds=3, delta=1e-6, training=TRAINING)
+    assert made.training_epsilon == training_epsilon(TRAINING, delta=1e-6)
+    assert made.training_epsilon < made.trained_record_epsilon
+    assert made.prompts_allowed == 31
+    text = "\n".join(made.lines())
+    for part in ("DP-SGD", "one record at delta 1e-06, over 3 rounds", "no gradient"):
+        assert part in text
+    seeded = plan(
+        channel,
+        record_epsilon=250.0,
+        rounds=3,
+        delta=1e-6,
+        training=TRAINING,
+        is_private=False,
+    )
+    assert seeded.training_epsilon == seeded.trained_record_epsilon == math.inf
+
+
 @pytest.mark.parametrize("shape", [top(13), ramp(20)])
-def test_a_vocabulary_without_disjoint_lists_falls_back_to_a_valid_bound(
+def test_a_vocabulary_without_disjoint_lists_has_a_valid_bound(
     shape: Shape,
 ) -> None:
     """One slot of two real rows, enumerated, is within the bound for one slot."""
@@ -134,3 +210,12 @@ def test_a_bad_plan_is_refused(changes: dict[str, float], parameter: str) -> Non
     settings = {"record_epsilon": 250.0, "rounds": 1, "delta": 1e-6, **changes}
     with pytest.raises(ConfigError, match=f"{parameter} must"):
         plan(channel, **settings)  # type: ignore[arg-type]
+
+
+def test_below_the_smallest_delta_only_the_pure_epsilon_is_stated() -> None:
+    """Convolutions of floats are not exact enough there."""
+    channel = RankChannel(Vocabulary(SMALL.words, 40), 0.5)
+    assert epsilon_at_delta(channel, delta=2e-12) < channel.prompt_epsilon
+    assert epsilon_at_delta(channel, delta=5e-13) == channel.prompt_epsilon
+    assert training_epsilon(TRAINING, delta=2e-12) < math.inf
+    assert training_epsilon(TRAINING, delta=5e-13) == math.inf
