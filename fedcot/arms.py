@@ -52,3 +52,36 @@ def adapter_is_free(arm: str, pairing: str) -> bool:
     original question and its label.
     """
     return arm == "random-bank" or (arm == "fedcot" and pairing == "perturbed")
+
+
+def trains_privately(
+    arm: str, *, aggregation: str, pairing: str, noise_multiplier: float
+) -> bool:
+    """Whether the arm's adapter is trained by DP-SGD.
+
+    It is where the adapter leaves the client, has seen private labels or questions, and
+    a noise multiplier is given. Arms that send questions as they are have nothing left
+    to protect.
+    """
+    return (
+        noise_multiplier > 0
+        and shares_adapter(arm, aggregation)
+        and not adapter_is_free(arm, pairing)
+        and not needs_raw_prompts(arm)
+    )
+
+
+def exposes_by_adapter(
+    arm: str, *, aggregation: str, pairing: str, noise_multiplier: float
+) -> bool:
+    """Whether the arm's adapter gives private records away with no finite epsilon."""
+    return (
+        shares_adapter(arm, aggregation)
+        and not adapter_is_free(arm, pairing)
+        and not trains_privately(
+            arm,
+            aggregation=aggregation,
+            pairing=pairing,
+            noise_multiplier=noise_multiplier,
+        )
+    )

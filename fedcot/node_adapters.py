@@ -4,6 +4,7 @@ Adapters that may be sent and adapters that must not lie in different folders, a
 is sent is read from the former only.
 """
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -20,6 +21,7 @@ from fedcot.student.base import Base, TrainingSettings
 from fedcot.student.training import load_adapter, save_adapter
 
 OUTCOME: Final = "outcome.json"
+IDENTITY: Final = "identity"
 WEIGHTS: Final = "adapter_model.safetensors"
 SHARED, PERSONAL = "shared", "personal"
 
@@ -42,6 +44,25 @@ class AdapterStore:
     def __init__(self, folder: Path, arm: str, *, is_shared: bool) -> None:
         kind = SHARED if is_shared else PERSONAL
         self._folder = folder / "rounds" / kind / arm
+
+    def identity(self) -> str:
+        """Return 16 hex digits that this store got when it was made, and keeps.
+
+        A store that was deleted comes back with others.
+        """
+        place = self._folder / IDENTITY
+        if not place.is_file():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            drawn = secrets.token_hex(8)
+            part = self._folder / f".part-{os.getpid()}-{drawn}"
+            part.write_text(drawn, encoding="ascii")
+            _sync(part)
+            # Of two processes the first one's stays.
+            with contextlib.suppress(FileExistsError):
+                place.hardlink_to(part)
+            part.unlink()
+            sync_folder(self._folder)
+        return place.read_text(encoding="ascii")
 
     def outcome(self, server_round: int) -> dict[str, Any] | None:
         """Return what was noted of a round's training; None if it never ended."""

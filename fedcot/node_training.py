@@ -1,6 +1,6 @@
 """A client's students: which pairs each arm trains on, training, adapters, scores."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from fedcot.arms import (
     SOURCES,
     UNTRAINED,
     Prompt,
-    adapter_is_free,
+    exposes_by_adapter,
     headline_prompt,
     shares_adapter,
 )
@@ -21,12 +21,13 @@ from fedcot.data.schema import Partition, Record
 from fedcot.evaluation.evaluate import evaluate_student
 from fedcot.node_adapters import AdapterStore, publish
 from fedcot.node_pairs import NodePairs
+from fedcot.node_private import PrivateTraining, examples_by_record
 from fedcot.records import Adapter, DistillRequest, EvaluateRequest
 from fedcot.rows import ArmScore, ArmTraining
 from fedcot.runs import adapter_folder
 from fedcot.seeding import derive_seed
-from fedcot.student.base import Base, TrainingSettings, load_base
-from fedcot.student.examples import Example, label_examples
+from fedcot.student.base import Base, TrainingSettings, load_base, new_adapter
+from fedcot.student.examples import Example, Pairing, label_examples
 from fedcot.student.training import TrainingOutcome, train_adapter
 
 
@@ -51,7 +52,7 @@ class NodeTraining:
     number of optimizer steps is that of the arm's larger task. For personal adapters
     these are the labels, one for each used record, whatever a filter dropped; for
     adapters that are shared without a charge the filter is a function of what was
-    released.
+    released. By DP-SGD the number of steps follows from public numbers alone.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class NodeTraining:
         self.folder = folder
         self.adapter_root = adapter_root
         self.settings = training_settings(config)
+        self.private = PrivateTraining(config, partition_id=partition_id)
         self.pairs = NodePairs(
             config, partition_id=partition_id, folder=folder, base=lambda: self.base
         )
@@ -72,7 +74,11 @@ class NodeTraining:
         return load_base(self.config.student)
 
     def train(
-        self, request: DistillRequest, records: Mapping[str, Record]
+        self,
+        request: DistillRequest,
+        records: Mapping[str, Record],
+        *,
+        granted: Container[str] | None = None,
     ) -> tuple[tuple[ArmTraining, ...], dict[str, Adapter]]:
         """Train each arm on all pairs held so far.
 
@@ -82,19 +88,28 @@ class NodeTraining:
             Arms, new rationales and, under federated averaging, global adapters.
         records : mapping of str to Record
             All training records of the node by key.
+        granted : container of str, optional
+            Keys of the records whose training by DP-SGD was charged; the others take
+            part as null records. All, if not given.
 
         Returns
         -------
         tuple of ArmTraining, dict
             What happened, and the adapters that are shared.
+
+        Raises
+        ------
+        ConfigError
+            A round beyond those that were charged for.
         """
+        self.private.check_round(request.arms, request.server_round)
         used = self.pairs.used_records(request.server_round, list(records.values()))
         outcomes: list[ArmTraining] = []
         shared: dict[str, Adapter] = {}
         for arm in request.arms:
             if arm in UNTRAINED:
                 continue
-            outcome = self._train_arm(arm, request, records, used)
+            outcome = self._train_arm(arm, request, records, used, granted)
             outcomes.append(outcome)
             adapter = self._shared_adapter(arm, request.server_round)
             if adapter is not None:
@@ -110,11 +125,35 @@ class NodeTraining:
         exposing = [
             arm
             for arm in arms
-            if shares_adapter(arm, self.config.aggregation)
-            and not adapter_is_free(arm, self.config.pairing)
+            if exposes_by_adapter(
+                arm,
+                aggregation=self.config.aggregation,
+                pairing=self.config.pairing,
+                noise_multiplier=self.config.noise_multiplier,
+            )
         ]
         found = [key for arm in exposing for key in self.pairs.keys_of(SOURCES[arm])]
         return list(dict.fromkeys(found))
+
+    def used_keys(
+        self, request: DistillRequest, records: Mapping[str, Record]
+    ) -> list[str]:
+        """Return the keys of the records used up to this round; public."""
+        used = self.pairs.used_records(request.server_round, list(records.values()))
+        keys = {id(record): key for key, record in records.items()}
+        return [keys[id(record)] for record in used]
+
+    def private_trainings(self, arms: Sequence[str]) -> dict[str, str]:
+        """Return the trainings by DP-SGD as arm and name; each is charged by itself.
+
+        A name goes with what is stored: if the store is lost, training starts again
+        with new noise under another name and has to be paid again.
+        """
+        return {
+            arm: f"dp-sgd {arm} {self._store(arm).identity()}"
+            for arm in arms
+            if self.private.covers(arm)
+        }
 
     def evaluate(
         self, request: EvaluateRequest, partition: Partition
@@ -140,11 +179,12 @@ class NodeTraining:
         request: DistillRequest,
         records: Mapping[str, Record],
         used: Sequence[Record],
+        granted: Container[str] | None,
     ) -> ArmTraining:
         store, number = self._store(arm), request.server_round
         # A message that is delivered again must not train twice.
         if store.outcome(number) is None:
-            self._train_new(arm, request, records, used)
+            self._train_new(arm, request, records, used, granted)
         publish(store.round_folder(number), self._published(arm))
         return _stored_outcome(store.outcome(number) or {})
 
@@ -154,23 +194,31 @@ class NodeTraining:
         request: DistillRequest,
         records: Mapping[str, Record],
         used: Sequence[Record],
+        granted: Container[str] | None,
     ) -> None:
         pairing = self.pairs.pairing(arm, records, used)
-        examples: tuple[Example, ...] = pairing.examples
-        if not shares_adapter(arm, self.config.aggregation):
-            examples += label_examples(used)
-        trained: TrainingOutcome | None = None
-        if examples:
-            trained = train_adapter(
-                self.base,
-                examples,
-                self.settings,
+        trained: TrainingOutcome | None
+        if self.private.covers(arm):
+            trained = self.private.train(
+                arm,
+                examples_by_record(
+                    pairing,
+                    self.pairs.keys_of(SOURCES[arm]),
+                    records=records,
+                    used=used,
+                    granted=granted,
+                ),
+                base=self.base,
+                settings=self.settings,
+                server_round=request.server_round,
                 seed=self._seed("train", request.server_round),
                 adapter=self._start(arm, request),
             )
+        else:
+            trained = self._train_plainly(arm, request, pairing, used)
         outcome = ArmTraining(
             arm=arm,
-            num_examples=len(examples),
+            num_examples=trained.num_examples if trained else 0,
             **{f"num_{name}": count for name, count in pairing.counts.items()},
             label_loss=tuple(trained.label_loss) if trained else (),
             rationale_loss=tuple(trained.rationale_loss) if trained else (),
@@ -184,12 +232,35 @@ class NodeTraining:
             settings=self.settings,
         )
 
+    def _train_plainly(
+        self,
+        arm: str,
+        request: DistillRequest,
+        pairing: Pairing,
+        used: Sequence[Record],
+    ) -> TrainingOutcome | None:
+        examples: tuple[Example, ...] = pairing.examples
+        if not shares_adapter(arm, self.config.aggregation):
+            examples += label_examples(used)
+        if not examples:
+            return None
+        return train_adapter(
+            self.base,
+            examples,
+            self.settings,
+            seed=self._seed("train", request.server_round),
+            adapter=self._start(arm, request),
+        )
+
     def _start(
         self, arm: str, request: DistillRequest
     ) -> Mapping[str, torch.Tensor] | None:
         if arm in request.adapters:
             return _tensors(request.adapters[arm])
-        return self._store(arm).newest(before=request.server_round)
+        own = self._store(arm).newest(before=request.server_round)
+        if own is None and starts_together(self.config):
+            return first_adapter(self.base, self.config)
+        return own
 
     def _score(
         self,
@@ -254,7 +325,21 @@ def training_settings(config: RunConfig) -> TrainingSettings:
         local_epochs=config.local_epochs,
         batch_size=config.batch_size,
         rationale_weight=config.rationale_weight,
+        freeze_a=config.freeze_lora_a,
     )
+
+
+def starts_together(config: RunConfig) -> bool:
+    """Whether all clients start from one adapter, so that updates can be compared."""
+    return config.aggregation == "fedavg" and (
+        config.freeze_lora_a or config.server_noise_multiplier > 0
+    )
+
+
+def first_adapter(base: Base, config: RunConfig) -> dict[str, torch.Tensor]:
+    """Return the adapter that all clients of a run start from; public."""
+    seed = derive_seed(config.seed, "first-adapter")
+    return new_adapter(base, training_settings(config), seed=seed)
 
 
 def _tensors(adapter: Adapter) -> dict[str, torch.Tensor]:

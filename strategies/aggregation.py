@@ -40,7 +40,9 @@ def weighted_mean(
     partitions = sorted(adapters)
     first = adapters[partitions[0]]
     for partition in partitions:
-        _check_like(first, adapters[partition], partition, partitions[0])
+        whose = f"partition {partitions[0]}"
+        check_like(first, adapters[partition], partition, whose)
+        _check_finite(adapters[partition], partition)
     total = _total_weight(partitions, weights)
     mean: dict[str, NDArray[np.float32]] = {}
     for name in sorted(first):
@@ -51,20 +53,35 @@ def weighted_mean(
     return mean
 
 
-def _check_like(
-    first: Adapter, adapter: Adapter, partition: int, reference: int
-) -> None:
-    if adapter.keys() != first.keys():
-        raise ValueError(
-            f"Partition {partition} sent other tensors than partition {reference}."
-        )
+def check_like(expected: Adapter, adapter: Adapter, partition: int, whose: str) -> None:
+    """Refuse an adapter with other tensors or shapes than another one.
+
+    Parameters
+    ----------
+    expected, adapter : mapping of str to ndarray
+    partition : int
+        Who sent `adapter`.
+    whose : str
+        Names `expected` in the message.
+
+    Raises
+    ------
+    ValueError
+        They differ; the message names the partition.
+    """
+    if adapter.keys() != expected.keys():
+        raise ValueError(f"Partition {partition} sent other tensors than {whose}.")
     for name, tensor in adapter.items():
         # NumPy would broadcast (2, 1) against (2, 2) without a word.
-        if tensor.shape != first[name].shape or tensor.dtype != np.float32:
+        if tensor.shape != expected[name].shape or tensor.dtype != np.float32:
             raise ValueError(
                 f"Partition {partition} sent `{name}` as {tensor.dtype} of shape "
-                f"{tensor.shape}; it must be float32 of shape {first[name].shape}."
+                f"{tensor.shape}; it must be float32 of shape {expected[name].shape}."
             )
+
+
+def _check_finite(adapter: Adapter, partition: int) -> None:
+    for name, tensor in adapter.items():
         if not np.isfinite(tensor).all():
             raise ValueError(f"Partition {partition} sent `{name}` with NaN or inf.")
 

@@ -39,6 +39,10 @@ class TrainingSettings:
         Passes over the examples of one call, and examples of each task in a step.
     rationale_weight : float
         Total loss = label loss + this weight x rationale loss.
+    freeze_a : bool
+        Train only the half of the adapter that starts at zero (FFA-LoRA,
+        https://arxiv.org/abs/2403.12313), see `is_random_half`. The mean of adapters is
+        then exact and noise is not multiplied with noise.
     """
 
     lora_r: int = 16
@@ -49,6 +53,7 @@ class TrainingSettings:
     local_epochs: int = 8
     batch_size: int = 16
     rationale_weight: float = 1.0
+    freeze_a: bool = False
 
     def lora(self, model: PreTrainedModel) -> LoraConfig:
         """Return the PEFT configuration of an adapter for a model."""
@@ -119,6 +124,10 @@ def adapted(
                     "trained with."
                 )
             set_peft_model_state_dict(model, dict(adapter))
+        if settings.freeze_a:
+            for name, parameter in model.named_parameters():
+                if is_random_half(name):
+                    parameter.requires_grad_(False)
         yield model
     finally:
         model.unload()
@@ -126,6 +135,32 @@ def adapted(
         base.model.eval()
         if hasattr(base.model, "peft_config"):
             del base.model.peft_config
+
+
+def is_random_half(name: str) -> bool:
+    """Whether a tensor of an adapter starts random; the other half starts at zero.
+
+    For a linear layer that is A. PEFT starts an embedding's adapter the other way
+    round, so there it is B: with B frozen and A trained the adapter can still learn.
+
+    Parameters
+    ----------
+    name : str
+        Of a parameter, or of a tensor in an adapter's state dict.
+    """
+    return "lora_A" in name or "lora_embedding_B" in name
+
+
+def new_adapter(
+    base: Base, settings: TrainingSettings, *, seed: int
+) -> dict[str, torch.Tensor]:
+    """Return an adapter that changes nothing yet.
+
+    Clients that start from the same one share its random half, so that only the other
+    half has to be averaged, and the server knows what their updates are relative to.
+    """
+    with adapted(base, settings, seed=seed) as model:
+        return adapter_state(model)
 
 
 def adapter_state(model: PeftModel) -> dict[str, torch.Tensor]:

@@ -47,10 +47,19 @@ class Pair:
 
 @dataclass(frozen=True)
 class Pairing:
-    """Examples and what was left out, by reason."""
+    """Examples and what was left out, by reason.
+
+    Attributes
+    ----------
+    examples : tuple of Example
+    counts : dict of str to int
+    owners : tuple of int
+        Of each example, the index of the pair that it was made of.
+    """
 
     examples: tuple[Example, ...]
     counts: dict[str, int]
+    owners: tuple[int, ...] = ()
 
 
 def label_examples(records: Sequence[Record]) -> tuple[Example, ...]:
@@ -114,7 +123,8 @@ def pair_examples(
     if pairing == "adapted":
         pairs = _adapt(pairs, base, max_new_tokens)
     examples: list[Example] = []
-    for pair in pairs:
+    owners: list[int] = []
+    for index, pair in enumerate(pairs):
         reason = _reason_to_drop(pair, label_filter)
         counts[reason or "kept"] += 1
         if reason is None and pair.rationale is not None:
@@ -124,7 +134,8 @@ def pair_examples(
             examples.append(
                 Example(explain_prompt(question), completion(pair.rationale), "explain")
             )
-    return Pairing(tuple(examples), counts)
+            owners.append(index)
+    return Pairing(tuple(examples), counts, tuple(owners))
 
 
 def _reason_to_drop(pair: Pair, label_filter: bool) -> str | None:

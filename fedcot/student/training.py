@@ -49,20 +49,24 @@ class TrainingOutcome:
     seconds: float
 
 
+def tokenised(base: Base, example: Example) -> tuple[list[int], list[int]]:
+    """Return an example's prompt ids and target ids, the end token included."""
+    return (
+        token_ids(base.tokenizer, example.prompt),
+        [
+            *token_ids(base.tokenizer, " " + example.target),
+            base.tokenizer.eos_token_id,
+        ],
+    )
+
+
 class _Task:
     """Endless seeded batches of one task's examples, of like length."""
 
     def __init__(
         self, base: Base, examples: Sequence[Example], size: int, *, seed: int
     ) -> None:
-        end = base.tokenizer.eos_token_id
-        self.sequences: Sequences = [
-            (
-                token_ids(base.tokenizer, example.prompt),
-                [*token_ids(base.tokenizer, " " + example.target), end],
-            )
-            for example in examples
-        ]
+        self.sequences: Sequences = [tokenised(base, example) for example in examples]
         self.size = size
         self.steps_per_epoch = math.ceil(len(examples) / size)
         self._pad = base.tokenizer.pad_token_id
@@ -101,7 +105,8 @@ class _Task:
         return example_losses(logits, batch.labels.to(model.device)).mean()
 
 
-def _learning_rate(step: int, steps: int, peak: float) -> float:
+def learning_rate(step: int, steps: int, peak: float) -> float:
+    """Return the rate of a step, counted from 0: 5 % warm-up, then a cosine."""
     warm_up = max(1, steps // 20)
     if step < warm_up:
         return peak * (step + 1) / warm_up
@@ -156,7 +161,7 @@ def train_adapter(
         model.train()
         for step in range(steps):
             for group in optimizer.param_groups:
-                group["lr"] = _learning_rate(step, steps, settings.learning_rate)
+                group["lr"] = learning_rate(step, steps, settings.learning_rate)
             losses = {name: task.loss(model) for name, task in tasks.items()}
             _total(losses, settings.rationale_weight).backward()
             torch.nn.utils.clip_grad_norm_(trainable, 1.0)
