@@ -10,17 +10,25 @@ from fedcot.budget import check_prompt_epsilon, plan_run, record_limit
 from fedcot.config import RunConfig
 from fedcot.data.partition import load_public_bank
 from fedcot.errors import FedcotError
-from fedcot.mechanism import configured_channel
+from fedcot.mechanism import (
+    configured_channel,
+    configured_public_model,
+    configured_vocabulary,
+    vocabulary_hash,
+)
 from fedcot.models.sources import artefact_hash
 from fedcot.privacy.accounting import PrivacyPlan
-from fedcot.privacy.vocabulary import world_vocabulary
-from fedcot.report.reader import nats
+from fedcot.privacy.channels import Channel
+from fedcot.privacy.selection import SelectionChannel
 from fedcot.runs import RunDirectory, new_run_key
 from fedcot.teacher.transformers_teacher import TransformersTeacher
-from strategies import FedCoT, PromptAccountant, Public, Results
+from strategies import AccountedStrategy, FedCoT, PrivacyAccountant, Public, Results
+from strategies.composition import best_order
+from strategies.evolution import BankEvolution
 from strategies.privacy_report import privacy_report
 from strategies.questions import Teacher
-from strategies.results import COMPLETED, EXHAUSTED, FAILED
+from strategies.requests import planned_steps
+from strategies.results import FAILED
 
 logger = logging.getLogger("flwr.fedcot")
 app = ServerApp()
@@ -53,7 +61,7 @@ def run(grid: Grid, config: RunConfig, teacher: Teacher) -> RunDirectory:
     FedcotError
         The run failed; its summary says why.
     """
-    vocabulary = world_vocabulary()
+    vocabulary = configured_vocabulary(config)
     channel = configured_channel(config)
     budget = plan_run(config, channel)
     check_prompt_epsilon(config, budget)
@@ -74,7 +82,7 @@ def run(grid: Grid, config: RunConfig, teacher: Teacher) -> RunDirectory:
             "artefacts": {
                 "teacher": artefact_hash(config.teacher, "teacher"),
                 "student": artefact_hash(config.student, "student"),
-                "vocabulary": vocabulary.hash,
+                "vocabulary": vocabulary_hash(config),
                 "channel": channel.hash,
             },
         }
@@ -83,36 +91,57 @@ def run(grid: Grid, config: RunConfig, teacher: Teacher) -> RunDirectory:
     strategy = FedCoT(
         config,
         teacher=teacher,
-        public=Public(vocabulary=vocabulary, channel=channel, bank=bank),
-        accountant=PromptAccountant(
-            directory.ledger, record_epsilon=record_limit(config)
+        public=Public(
+            vocabulary=vocabulary,
+            channel=channel,
+            bank=bank,
+            evolution=_evolution(config, channel),
         ),
         results=results,
         run_key=run_key,
     )
+    accounted = AccountedStrategy(strategy, _accountant(config, directory))
     try:
-        strategy.start(grid, num_rounds=config.num_server_rounds)
+        accounted.start(grid, num_rounds=config.num_server_rounds)
     # Whatever goes wrong, the run directory says so; the error goes on to Flower.
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        _finish(strategy, budget, FAILED, reason=reason)
+        _finish(accounted, strategy, budget, FAILED, reason=reason)
         raise
-    if strategy.state.refused or strategy.state.exhausted:
-        limit = nats(strategy.accountant.record_epsilon)
-        reason = (
-            f"a prompt costs {nats(budget.charge)} nats, more than some record has "
-            f"left of its {limit} nats over all rounds: "
-            f"{strategy.state.refused} releases were refused"
-        )
-        _finish(strategy, budget, EXHAUSTED, reason=reason)
-    else:
-        _finish(strategy, budget, COMPLETED, reason="")
+    _finish(accounted, strategy, budget, accounted.status, reason=accounted.reason)
     return directory
 
 
-def _finish(strategy: FedCoT, budget: PrivacyPlan, status: str, *, reason: str) -> None:
+def _evolution(config: RunConfig, channel: Channel) -> BankEvolution | None:
+    if not (config.bank_variations and isinstance(channel, SelectionChannel)):
+        return None
+    return BankEvolution(channel, configured_public_model(config), config.seed)
+
+
+def _accountant(config: RunConfig, directory: RunDirectory) -> PrivacyAccountant:
+    return PrivacyAccountant(
+        directory.ledger,
+        record_epsilon=record_limit(config),
+        delta=config.delta,
+        order=best_order(planned_steps(config), delta=config.delta),
+    )
+
+
+def _finish(
+    accounted: AccountedStrategy,
+    strategy: FedCoT,
+    budget: PrivacyPlan,
+    status: str,
+    *,
+    reason: str,
+) -> None:
     """Write the summary and say in one line how the run ended."""
     state, results = strategy.state, strategy.results
+    if state.members:
+        # How many clients there are decides the rate of private training.
+        budget = plan_run(
+            strategy.config, strategy.public.channel, num_partitions=len(state.members)
+        )
     # A simulated node may have sent metrics in a reply that was lost or refused.
     simulated = any(m.identity.simulated for m in state.members.values())
     summary = results.summary(
@@ -129,6 +158,7 @@ def _finish(strategy: FedCoT, budget: PrivacyPlan, status: str, *, reason: str) 
         traffic=strategy.traffic,
         failures=state.failures,
         refused=state.refused,
+        account=accounted.privacy(),
         reason=reason,
     )
     results.run.write_summary(summary)

@@ -7,36 +7,35 @@ How long an answer takes, and whether it fails, is seen by the server and covere
 epsilon (see `fedcot.records`).
 """
 
-import dataclasses
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, fields
-from functools import cached_property, lru_cache
+from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 
 from fedcot import provenance
-from fedcot.arms import (
-    RAW_SOURCE,
-    adapter_is_free,
-    shares_adapter,
-)
-from fedcot.config import RunConfig
+from fedcot.arms import RAW_SOURCE, exposes_by_adapter
+from fedcot.budget import record_limit
+from fedcot.config import UNBOUNDED_MECHANISMS, RunConfig
 from fedcot.data.partition import load_partition
 from fedcot.data.schema import Partition, Record
 from fedcot.errors import CodeMismatchError, ConfigError
-from fedcot.mechanism import configured_channel
+from fedcot.mechanism import (
+    configured_vocabulary,
+    granted_channel,
+    vocabulary_hash,
+)
 from fedcot.models.sources import artefact_hash
 from fedcot.node_pairs import used_indices
+from fedcot.node_runs import run_name
 from fedcot.node_state import Owner, PairStore, private_files
 from fedcot.node_training import NodeTraining
 from fedcot.privacy.ledger import Ledger, Release
 from fedcot.privacy.sampler import RandomSource, SystemRandomSource, TapeRandomSource
-from fedcot.privacy.vocabulary import Vocabulary, world_vocabulary
+from fedcot.privacy.vocabulary import Vocabulary
 from fedcot.records import (
     DistillReply,
     DistillRequest,
@@ -52,9 +51,6 @@ from fedcot.runs import METRICS, append_line
 from fedcot.seeding import derive_seed
 
 Request = PerturbRequest | DistillRequest | EvaluateRequest
-
-# Settings that change neither what is sent nor what it means.
-NEUTRAL_SETTINGS: Final = ("name", "run_dir", "phase_timeout", "teacher_batch_size")
 
 
 class Node:
@@ -108,7 +104,7 @@ class Node:
         own = IdentifyRequest(
             code_hash=provenance.code_hash(),
             student_hash=artefact_hash(self.config.student, "student"),
-            vocabulary_hash=world_vocabulary().hash,
+            vocabulary_hash=vocabulary_hash(self.config),
         )
         if own != request:
             raise CodeMismatchError("The node runs other code or other artefacts.")
@@ -135,7 +131,10 @@ class Node:
             The server's channel is another than the one built here.
         """
         self._check_sources(request)
-        vocabulary, run = world_vocabulary(), self._run_name(request.run_key)
+        vocabulary, run = (
+            configured_vocabulary(self.config),
+            self._run_name(request.run_key),
+        )
         with closing(self._ledger(request.run_dir, request.record_epsilon)) as ledger:
             records = self._asked_records(ledger, request.server_round)
             names = dict(
@@ -186,16 +185,25 @@ class Node:
         self._check_shared(request.arms)
         run = self._run_name(request.run_key)
         trainer = self._training(request)
-        with closing(self._ledger(request.run_dir)) as ledger:
+        limit = record_limit(self.config)
+        with closing(self._ledger(request.run_dir, limit)) as ledger:
             keys = self._keys(ledger)
             names = ledger.pseudonyms(keys, run=run)
             records = dict(zip(names, self.partition.train, strict=True))
             trainer.pairs.store(request, records)
+            known = dict(zip(names, keys, strict=True))
             # Before anything is trained that could be sent.
             if exposed := trainer.exposed_keys(request.arms):
-                known = dict(zip(names, keys, strict=True))
                 ledger.expose([known[name] for name in exposed], run=run)
-        outcomes, adapters = trainer.train(request, records)
+            used = {name: known[name] for name in trainer.used_keys(request, records)}
+            granted = trainer.private.charge(
+                ledger,
+                used,
+                num_records=len(records),
+                run=run,
+                trainings=trainer.private_trainings(request.arms).values(),
+            )
+        outcomes, adapters = trainer.train(request, records, granted=granted)
         self._note(request, "distil", [asdict(outcome) for outcome in outcomes])
         return DistillReply(
             partition_id=self.owner.partition_id,
@@ -218,28 +226,34 @@ class Node:
 
     def _check_sources(self, request: PerturbRequest) -> None:
         exposed = RAW_SOURCE in request.sources or (
-            "fedcot" in request.sources and request.mechanism == "none"
+            "fedcot" in request.sources and request.mechanism in UNBOUNDED_MECHANISMS
         )
         if exposed and not self.owner.allow_raw_prompts:
             raise ConfigError(
                 "`allow-raw-prompts` must be true in the node config before questions "
-                "are sent as they are; leave out the arms distil and "
-                "shuffled-rationale and the mechanism none."
+                "are sent without a finite epsilon; leave out the arms distil and "
+                "shuffled-rationale and the mechanisms "
+                f"{', '.join(UNBOUNDED_MECHANISMS)}."
             )
 
     def _check_shared(self, arms: Sequence[str]) -> None:
         exposed = [
             arm
             for arm in arms
-            if shares_adapter(arm, self.config.aggregation)
-            and not adapter_is_free(arm, self.config.pairing)
+            if exposes_by_adapter(
+                arm,
+                aggregation=self.config.aggregation,
+                pairing=self.config.pairing,
+                noise_multiplier=self.config.noise_multiplier,
+            )
         ]
         if exposed and not self.owner.allow_raw_prompts:
             raise ConfigError(
                 "`aggregation` must be none for the arms "
                 f"{', '.join(exposed)} with `pairing={self.config.pairing}`, because "
                 "their adapters see private labels or questions; pass "
-                "`-c aggregation=none` or `-c pairing=perturbed`."
+                "`-c aggregation=none`, `-c pairing=perturbed` or, for fedcot, "
+                "`-c noise-multiplier=1.0`."
             )
 
     def _release(
@@ -249,13 +263,13 @@ class Node:
         records: Mapping[str, Record],
         vocabulary: Vocabulary,
     ) -> Sequence[Release]:
-        granted = dataclasses.replace(
+        channel = granted_channel(
             self.config,
             mechanism=request.mechanism,
             token_epsilon=request.token_epsilon,
             prompt_epsilon=request.prompt_epsilon,
+            bank=request.bank,
         )
-        channel = configured_channel(granted)
         if channel.hash != request.channel_hash:
             raise CodeMismatchError("The node has another channel than the server.")
         encoded = [(k, vocabulary.encode(r.question)) for k, r in records.items()]
@@ -311,9 +325,10 @@ class Node:
         if releases:
             store = PairStore(folder, "fedcot")
             asked = [names[release.record_key] for release in releases]
-            new = {name for name in asked if not store.has_question(name)}
+            by = releases[0].channel_hash
+            new = {name for name in asked if not store.has_question(name, by=by)}
             for name, release in zip(asked, releases, strict=True):
-                store.put_question(name, vocabulary.decode(release.ids))
+                store.put_question(name, vocabulary.decode(release.ids), by=by)
             store.save()
         if raw:
             store = PairStore(folder, RAW_SOURCE)
@@ -323,30 +338,7 @@ class Node:
         return new
 
     def _run_name(self, run_key: str) -> str:
-        """Return what this run is called on this node.
-
-        A run key alone is the server's to choose. With everything that decides what
-        is sent and what it is trained on as part of the name, one run never goes on
-        from what another one left.
-        """
-        return f"{run_key}-{self._fingerprint}"
-
-    @cached_property
-    def _fingerprint(self) -> str:
-        """16 hex digits over settings, student and share of the data."""
-        settings = {
-            item.name: getattr(self.config, item.name)
-            for item in fields(self.config)
-            if item.name not in NEUTRAL_SETTINGS
-        }
-        decisive = {
-            **settings,
-            "student_hash": artefact_hash(self.config.student, "student"),
-            "partition_id": self.owner.partition_id,
-            "num_partitions": self.owner.num_partitions,
-        }
-        text = json.dumps(decisive, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return run_name(self.config, self.owner, run_key)
 
     def _run_folder(self, request: Request) -> Path:
         folder = self.owner.folder(request.run_dir)

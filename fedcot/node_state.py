@@ -141,9 +141,19 @@ class PairStore:
         self._path = folder / f"{source}.json"
         self._entries: dict[str, dict[str, Any]] = read_json(self._path, default={})
 
-    def put_question(self, key: str, question: str) -> None:
-        """Remember which question the teacher will see for a key."""
-        self._entries.setdefault(key, {})["question"] = question
+    def put_question(self, key: str, question: str, *, by: str = "") -> None:
+        """Remember which question the teacher will see for a key.
+
+        Parameters
+        ----------
+        by : str
+            Hash of the channel that released it.
+        """
+        entry = self._entries.setdefault(key, {})
+        if entry.get("by", by) != by:
+            # Another question now, so an earlier answer is no answer to it.
+            entry.pop("rationale", None)
+        entry.update(question=question, by=by)
 
     def put_rationale(self, key: str, text: str, answer: str, *, parsed: bool) -> None:
         """Remember an answer; an unparsable one is remembered as such.
@@ -154,9 +164,9 @@ class PairStore:
             entry = {"text": text, "answer": answer} if parsed else None
             self._entries[key]["rationale"] = entry
 
-    def has_question(self, key: str) -> bool:
-        """Whether a key was asked before in this run."""
-        return key in self._entries
+    def has_question(self, key: str, *, by: str = "") -> bool:
+        """Whether a channel released a question for this key before in this run."""
+        return self._entries.get(key, {}).get("by") == by
 
     def answered(self) -> dict[str, dict[str, Any]]:
         """Return the entries that have been answered, in the order they were asked."""

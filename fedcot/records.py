@@ -134,6 +134,9 @@ class PerturbRequest(Wire):
     mechanism: str
     token_epsilon: float  # granted, nats
     prompt_epsilon: float  # granted, nats; 0: slots x token_epsilon
+    # Public prompts that `selection` chooses from in this round, one after another;
+    # empty: the bank of the settings. Whatever stands here, one draw costs the same.
+    bank: tuple[int, ...]
     record_epsilon: float  # limit over all rounds, nats
     channel_hash: str
     run_key: str

@@ -4,7 +4,8 @@ Paper: https://arxiv.org/abs/2406.12403. Client side: `fedcot.node.Node`.
 """
 
 import logging
-from collections.abc import Sequence, Sized
+import math
+from collections.abc import Mapping, Sequence, Sized
 
 from flwr.serverapp import Grid
 
@@ -21,13 +22,20 @@ from fedcot.records import (
     Wire,
 )
 from fedcot.report.reader import nats
-from strategies.accounting import PromptAccountant
-from strategies.aggregation import weighted_mean
+from strategies.aggregation import Adapter, weighted_mean
+from strategies.client_privacy import configured_mean, starting_adapter
+from strategies.events import AggregateEvent, TrainingEvent
 from strategies.exchange import Exchange, wait_for_nodes
 from strategies.intake import PHASE_OF, Intake
 from strategies.phased import Phase, PhasedStrategy
 from strategies.questions import AnswerBook, Teacher
-from strategies.requests import Public, Requests, allowed_arms, asked_sources
+from strategies.requests import (
+    Public,
+    Requests,
+    allowed_arms,
+    asked_sources,
+    private_arms,
+)
 from strategies.results import Results
 from strategies.state import RoundState, sample_partitions
 
@@ -45,8 +53,6 @@ class FedCoT(PhasedStrategy):
         Answers the prompts.
     public : Public
         Vocabulary, mechanism and bank.
-    accountant : PromptAccountant
-        Says what may be granted and adds up what was released.
     results : Results
         Takes the measurements.
     run_key : str
@@ -59,7 +65,6 @@ class FedCoT(PhasedStrategy):
         *,
         teacher: Teacher,
         public: Public,
-        accountant: PromptAccountant,
         results: Results,
         run_key: str,
     ) -> None:
@@ -67,12 +72,8 @@ class FedCoT(PhasedStrategy):
         self.config = config
         self.book = AnswerBook(teacher)
         self.public = public
-        self.accountant = accountant
         self.requests = Requests(config, public, run_key=run_key, run=results.run)
         self.arms = config.arm_names
-        # The last state: a run that fails is summarised from it.
-        self.state = RoundState(server_round=1)
-        self.intake = Intake(public.channel, accountant, results)
         self._exchange: Exchange | None = None
 
     @property
@@ -106,11 +107,7 @@ class FedCoT(PhasedStrategy):
             channel.name,
             nats(channel.token_epsilon),
             channel.slots,
-            nats(self.prompt_epsilon),
-        )
-        logger.info(
-            "\t├── Record limit: %s nats over all rounds",
-            nats(self.accountant.record_epsilon),
+            nats(channel.prompt_epsilon),
         )
         logger.info("\t├── Neighbours: %s, %s", NEIGHBORING_RELATION, channel.adjacency)
         if self.config.test_tape:
@@ -118,9 +115,12 @@ class FedCoT(PhasedStrategy):
         logger.info("\t└── Teacher: %s", self.book.teacher.name)
 
     @property
-    def prompt_epsilon(self) -> float:
-        """Nats that the ledger charges for one prompt."""
-        return self.public.channel.prompt_epsilon
+    def spends(self) -> bool:
+        """Whether prompts or adapters with a finite epsilon are asked for."""
+        prompts = math.isfinite(self.public.channel.prompt_epsilon)
+        noised = self.config.noise_multiplier > 0
+        trained = noised and bool(private_arms(self.config, self.arms))
+        return ("fedcot" in self.arms and prompts) or trained
 
     def is_over(self, state: RoundState) -> bool:
         """Whether no client has anything to release any more."""
@@ -128,7 +128,6 @@ class FedCoT(PhasedStrategy):
 
     def identify(self, grid: Grid, state: RoundState) -> None:
         """Learn once which partition each node holds, then sample this round's."""
-        self.state = state
         if self._exchange is None:
             self._exchange = Exchange(
                 grid, timeout=self.config.phase_timeout, on_failure=self._on_failure
@@ -157,45 +156,23 @@ class FedCoT(PhasedStrategy):
         logger.info("├── Clients: %d of %d", len(state.sampled), len(state.members))
 
     def perturb(self, grid: Grid, state: RoundState) -> None:
-        """Grant a budget to each sampled client and ask for its prompts."""
+        """Ask each sampled client for the prompts that its budget allows."""
         if not asked_sources(self.arms, granted=True):
             return
         for partition in state.sampled:
             if partition in state.asked:
                 continue
-            granted = self._grant(state, partition)
+            granted = (
+                "fedcot" in self.arms
+                and partition not in state.exhausted
+                and self.spending.before_send(
+                    state, self.requests.prompts_event(state, partition)
+                )
+            )
             sources = asked_sources(self.arms, granted=granted)
             if sources:
                 request = self.requests.perturb(state, partition, sources)
                 self._send_to(partition, QUERY_PERTURB, request)
-        if self.is_over(state):
-            logger.error(
-                "├── The privacy budget is spent: one prompt costs %s nats and a "
-                "record may cost %s over all rounds (neighbours: %s); raise "
-                "`record-epsilon` or lower `token-epsilon`.",
-                nats(self.prompt_epsilon),
-                nats(self.accountant.record_epsilon),
-                NEIGHBORING_RELATION,
-            )
-
-    def _grant(self, state: RoundState, partition: int) -> bool:
-        """Grant a client one prompt per record, and count it as spent from now on."""
-        if "fedcot" not in self.arms or partition in state.exhausted:
-            return False
-        granted = self.accountant.grant(
-            server_round=state.server_round,
-            partition_id=partition,
-            token_epsilon=self.public.channel.token_epsilon,
-            prompt_epsilon=self.prompt_epsilon,
-            channel_hash=self.public.channel.hash,
-        )
-        if granted:
-            # Its reply may be lost or late, and then nobody says what was released.
-            state.charge(partition, self.prompt_epsilon)
-        else:
-            # One prompt is over the limit, which is the same for every client.
-            state.exhausted.update(state.members)
-        return granted
 
     def answer(self, grid: Grid, state: RoundState) -> None:
         """Answer what has arrived and send it off; nobody waits for the slowest."""
@@ -212,10 +189,12 @@ class FedCoT(PhasedStrategy):
     def distil(self, grid: Grid, state: RoundState) -> None:
         """Wait until every client that got its rationales has trained."""
         if not self._talk.waits_for(TRAIN_DISTILL):
-            for partition in sorted(state.answered.keys() - state.trained.keys()):
+            untrained = state.answered.keys() - state.trained.keys() - state.withheld
+            for partition in sorted(untrained):
                 self._send_rationales(state, partition)
         self._receive_all(TRAIN_DISTILL)
-        self._require(state.trained, TRAIN_DISTILL)
+        if not state.answered.keys() <= state.withheld:
+            self._require(state.trained, TRAIN_DISTILL)
 
     def aggregate(self, grid: Grid, state: RoundState) -> None:
         """Average the adapters that came up, each arm by itself."""
@@ -225,7 +204,12 @@ class FedCoT(PhasedStrategy):
                 for partition in sorted(state.trained)
                 if arm in state.trained[partition].adapters
             }
-            if not shares_adapter(arm, self.config.aggregation) or not adapters:
+            if not shares_adapter(arm, self.config.aggregation):
+                continue
+            if self.config.server_noise_multiplier > 0:
+                self._average_privately(state, arm, adapters)
+                continue
+            if not adapters:
                 continue
             # How many rationales a client was sent is known here and costs nothing.
             weights = {
@@ -239,6 +223,26 @@ class FedCoT(PhasedStrategy):
                 continue
             state.aggregated[arm] = weighted_mean(adapters, weights=weights)
             self.results.save_global(arm, state.aggregated[arm])
+
+    def _average_privately(
+        self, state: RoundState, arm: str, adapters: Mapping[int, Adapter]
+    ) -> None:
+        """Average so that one client cannot be told; noise alone if nobody answered."""
+        mean = configured_mean(self.config, arm=arm, server_round=state.server_round)
+        event = AggregateEvent(
+            server_round=state.server_round,
+            partition_ids=state.sampled,
+            noise_multiplier=self.config.server_noise_multiplier,
+            arm=arm,
+            counts_for_records=False,
+        )
+        if mean is None or not self.spending.before_send(state, event):
+            return
+        reference = state.aggregated.get(arm) or starting_adapter(self.config)
+        state.aggregated[arm] = mean.of(
+            adapters, reference=reference, num_sampled=len(state.sampled)
+        )
+        self.results.save_global(arm, state.aggregated[arm])
 
     def evaluate(self, grid: Grid, state: RoundState) -> None:
         """Score the sampled clients; at the end all clients and the teacher."""
@@ -284,7 +288,17 @@ class FedCoT(PhasedStrategy):
         logger.info("├── Answered %d prompts of %d clients", total, len(prompts))
 
     def _send_rationales(self, state: RoundState, partition: int) -> None:
-        request = self.requests.distil(state, partition, self.arms)
+        """Send what to train with, for the arms whose adapters the budget allows."""
+        refused = {
+            event.arm
+            for event in self.requests.trainings(state, partition, self.arms)
+            if not self.spending.before_send(state, event)
+        }
+        arms = tuple(arm for arm in self.arms if arm not in refused)
+        if not arms:
+            state.withheld.add(partition)
+            return
+        request = self.requests.distil(state, partition, arms)
         self._send_to(partition, TRAIN_DISTILL, request)
 
     def _unanswered(self, state: RoundState) -> list[int]:
@@ -311,11 +325,18 @@ class FedCoT(PhasedStrategy):
         place = {m.node_id: p for p, m in self.state.members.items()}
         answers = self._talk.poll()
         for answer in sorted(answers, key=lambda a: place.get(a.node_id, a.node_id)):
-            self.intake.take(self.state, answer)
+            self._intake.take(self.state, answer)
 
     def _receive_all(self, message_type: str) -> None:
         while self._talk.waits_for(message_type):
             self._receive()
+
+    @property
+    def _intake(self) -> Intake:
+        def trainings(state: RoundState, partition: int) -> tuple[TrainingEvent, ...]:
+            return self.requests.trainings(state, partition, self.arms)
+
+        return Intake(self.public.channel_of, self.spending, self.results, trainings)
 
     def _require(self, done: Sized, message_type: str) -> None:
         """Go on with those that are left; without any, the run is over."""
@@ -326,7 +347,7 @@ class FedCoT(PhasedStrategy):
         raise FedcotError(f"no client came through the phase {phase}: {reasons[0]}")
 
     def _on_failure(self, node_id: int, message_type: str, reason: str) -> None:
-        self.intake.fail(self.state, node_id, message_type, reason)
+        self._intake.fail(self.state, node_id, message_type, reason)
 
     def _send_to(self, partition: int, message_type: str, request: Wire) -> None:
         node_id = self.state.members[partition].node_id

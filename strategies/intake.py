@@ -17,9 +17,10 @@ from fedcot.records import (
     IdentifyReply,
     PerturbReply,
 )
-from strategies.accounting import PromptAccountant, PromptsEvent
+from strategies.events import PromptsEvent, TrainingEvent
 from strategies.exchange import Answer
 from strategies.results import Results
+from strategies.spending import Spending
 from strategies.state import Member, RoundState
 
 PHASE_OF = {
@@ -33,21 +34,24 @@ logger = logging.getLogger("flwr.fedcot")
 
 @dataclass(frozen=True)
 class Intake:
-    """Checks replies, charges the accountant and keeps the measurements.
+    """Checks replies, says what was spent and keeps the measurements.
 
     Parameters
     ----------
-    channel : Channel
-        The mechanism that was granted.
-    accountant : PromptAccountant
-        Is charged before anything of a reply is used.
+    channel_of : callable
+        Returns the mechanism that was granted, by round and partition.
+    spending : Spending
+        Is told before anything of a reply is used.
     results : Results
         Takes the measurements.
+    trainings : callable
+        Returns what a client's adapters of a round cost, by round and partition.
     """
 
-    channel: Channel
-    accountant: PromptAccountant
+    channel_of: Callable[[RoundState, int], Channel]
+    spending: Spending
     results: Results
+    trainings: Callable[[RoundState, int], tuple[TrainingEvent, ...]]
 
     def take(self, state: RoundState, answer: Answer) -> None:
         """Put one reply into the state, or a line about it into `failures`."""
@@ -88,34 +92,43 @@ class Intake:
     def _prompts(self, state: RoundState, answer: Answer) -> None:
         reply = PerturbReply.decode(answer.content)
         partition = _own_partition(state, answer, reply.partition_id)
-        # First of all: whatever is wrong with the reply, it was released. A node's
-        # ledger remembers earlier runs, which this server has not seen.
-        state.charge(partition, max(reply.prompt_epsilon, reply.spent_record_epsilon))
+        # First of all: whatever is wrong with the reply, it was released.
+        if reply.prompts or reply.prompt_epsilon or reply.spent_record_epsilon:
+            self._spent(state, partition, reply)
+        channel = self.channel_of(state, partition)
         if (reply.slots, reply.vocabulary_size, reply.channel_hash) != (
-            self.channel.slots,
-            self.channel.size,
-            self.channel.hash,
+            channel.slots,
+            channel.size,
+            channel.hash,
         ):
             raise WireError("The prompts come from another channel than granted.")
-        fresh = tuple(prompt.record_key for prompt in reply.prompts if prompt.fresh)
-        self.accountant.compose(
-            PromptsEvent(
-                server_round=state.server_round,
-                partition_id=partition,
-                record_keys=fresh,
-                prompt_epsilon=reply.prompt_epsilon,
-                channel_hash=reply.channel_hash,
-            )
-        )
-        state.charge(partition, self.accountant.get_epsilon(partition))
         if reply.prompts:
             state.released.add(partition)
+            ids = [prompt.ids for prompt in reply.prompts]
+            state.prompts_sent.setdefault(partition, []).extend(ids)
         if reply.num_refused:
             self._refused(state, partition, reply.num_refused)
         state.asked[partition] = reply
         self.results.note_prompts(state.server_round, answer, reply)
         self._progress(
-            state, "perturb", len(state.asked), epsilon=state.charged[partition]
+            state,
+            "perturb",
+            len(state.asked),
+            epsilon=state.charged.get(partition, 0.0),
+        )
+
+    def _spent(self, state: RoundState, partition: int, reply: PerturbReply) -> None:
+        fresh = tuple(prompt.record_key for prompt in reply.prompts if prompt.fresh)
+        self.spending.after_receive(
+            state,
+            PromptsEvent(
+                server_round=state.server_round,
+                partition_id=partition,
+                prompt_epsilon=reply.prompt_epsilon,
+                channel_hash=reply.channel_hash,
+                record_keys=fresh,
+                reported_epsilon=reply.spent_record_epsilon,
+            ),
         )
 
     def _refused(self, state: RoundState, partition: int, refused: int) -> None:
@@ -137,9 +150,13 @@ class Intake:
     def _training(self, state: RoundState, answer: Answer) -> None:
         reply = DistillReply.decode(answer.content)
         partition = _own_partition(state, answer, reply.partition_id)
+        for event in self.trainings(state, partition):
+            if event.arm in reply.adapters:
+                self.spending.after_receive(state, event)
         state.metrics_sent |= bool(reply.training) or not reply.withheld
         self._check_adapters(reply)
         state.trained[partition] = reply
+        state.learnt = True
         self.results.note_training(state.server_round, answer, reply)
         losses = {
             arm.arm: round(arm.rationale_loss[-1], 4)

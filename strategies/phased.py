@@ -11,6 +11,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
 from strategies.results import Results
+from strategies.spending import Spending, Unaccounted, unaccounted
 from strategies.state import RoundState
 
 Phase = Callable[[Grid, RoundState], None]
@@ -25,23 +26,45 @@ class PhasedStrategy(Strategy):
     the four hooks see, such as Flower's differential privacy wrappers. The hooks
     refuse, so that such a wrapper fails instead of doing nothing.
 
+    A phase that makes clients release something private asks `spending` first and tells
+    it what came back; `strategies.accounted.AccountedStrategy` puts an account there.
+
     Parameters
     ----------
     results : Results
         Where the seconds of each phase are kept.
+
+    Attributes
+    ----------
+    spending : Spending
+        Asked before a request that spends is sent.
+    state : RoundState
+        Of the current round, or of the last; a run that fails is summarised from it.
+    closing : tuple of str
+        Phases that score and save what was learnt. They run also where the budget
+        ends a round.
     """
+
+    closing: tuple[str, ...] = ("evaluate",)
 
     def __init__(self, results: Results) -> None:
         self.results = results
+        self.spending: Spending = Unaccounted()
+        self.state = RoundState(server_round=1)
 
     @property
     @abstractmethod
     def phases(self) -> tuple[tuple[str, Phase], ...]:
         """Name and function of each phase, in order."""
 
-    @abstractmethod
+    @property
+    def spends(self) -> bool:
+        """Whether a request makes clients release what has a finite epsilon."""
+        return True
+
     def is_over(self, state: RoundState) -> bool:
-        """Whether the run ends here: after `perturb`, or between two rounds."""
+        """Whether the run ends after this round."""
+        return state.all_exhausted
 
     def start(
         self,
@@ -69,16 +92,23 @@ class PhasedStrategy(Strategy):
         -------
         Result
             Accuracy of each arm by round; global adapters where they are averaged.
+
+        Raises
+        ------
+        FedcotError
+            The strategy spends and nobody keeps an account.
         """
         given = (initial_arrays, train_config, evaluate_config, evaluate_fn)
         if any(value is not None for value in given) or timeout != 3600:
             raise ValueError(
                 "Only `grid` and `num_rounds` may be given; see RunConfig."
             )
+        if self.spends and isinstance(self.spending, Unaccounted):
+            raise unaccounted()
         logger.info("Starting %s strategy:", type(self).__name__)
         self.summary()
         result = Result()
-        state = RoundState(server_round=1)
+        state = self.state = RoundState(server_round=1)
         started = time.monotonic()
         while True:
             logger.info("")
@@ -89,18 +119,22 @@ class PhasedStrategy(Strategy):
             )
             if state.server_round >= num_rounds or self.is_over(state):
                 break
-            state = state.next_round()
+            state = self.state = state.next_round()
         logger.info("")
         logger.info("Strategy execution finished in %.2fs", time.monotonic() - started)
         return result
 
     def run_round(self, grid: Grid, state: RoundState) -> None:
-        """Run every phase; each skips what the state already holds."""
+        """Run every phase; each skips what the state already holds.
+
+        Once the budget has refused all of a round, only the `closing` phases are left,
+        and those only if there is something to close.
+        """
         for name, phase in self.phases:
+            if state.is_void and not (state.learnt and name in self.closing):
+                continue
             with self.results.timed(name):
                 phase(grid, state)
-            if self.is_over(state) and name == "perturb":
-                return
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from fedcot.budget import NO_PROMPT, arm_epsilons, worst_arm
+from fedcot.budget import NO_PROMPT, TRAINED_PRIVATELY, arm_epsilons
 from fedcot.config import RunConfig
-from fedcot.privacy.accounting import PrivacyPlan
+from fedcot.privacy.accounting import TRAINING_ADJACENCY, PrivacyPlan
 
 METRICS_SENT: Final = (
     "simulation-only: losses, accuracies, which test answers are right, counts of "
@@ -44,7 +44,13 @@ def privacy_report(
     per_arm = {
         arm: _arm_line(arm, config, plan, record_epsilon_max, uncharged) for arm in arms
     }
-    worst = worst_arm({arm: per_arm[arm]["record_epsilon_max"] for arm in arms})
+    worst = max(
+        arms,
+        key=lambda arm: (
+            per_arm[arm]["record_epsilon_max"],
+            per_arm[arm]["record_epsilon_at_delta"],
+        ),
+    )
     return {
         "worst_arm": {"arm": worst, **per_arm[worst]},
         "per_arm": per_arm,
@@ -66,10 +72,13 @@ def _arm_line(
         charged=record_epsilon_max,
         silent=NO_PROMPT if METRICS_SENT in uncharged else NOTHING,
     )
+    adjacency = plan.adjacency
+    if TRAINED_PRIVATELY in costs.guarantee:
+        adjacency = f"{adjacency}; training: {TRAINING_ADJACENCY}"
     return {
         "unit": plan.unit,
         "neighboring_relation": plan.neighboring_relation,
-        "adjacency": plan.adjacency,
+        "adjacency": adjacency,
         "mechanism": config.mechanism if arm == "fedcot" else "none",
         "token_epsilon": costs.token_epsilon,
         "prompt_epsilon_max": costs.prompt_epsilon,

@@ -1,15 +1,23 @@
 """What the server sends, built from the state of the round."""
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fedcot import provenance
-from fedcot.arms import ASKED_SOURCES, SOURCES, needs_raw_prompts
+from fedcot.arms import (
+    ASKED_SOURCES,
+    SOURCES,
+    adapter_is_free,
+    needs_raw_prompts,
+    shares_adapter,
+)
 from fedcot.budget import record_limit
 from fedcot.config import RunConfig
 from fedcot.data.schema import Record
 from fedcot.errors import FedcotError
+from fedcot.mechanism import vocabulary_hash
 from fedcot.models.sources import artefact_hash
 from fedcot.privacy.channels import Channel
 from fedcot.privacy.vocabulary import Vocabulary
@@ -20,6 +28,9 @@ from fedcot.records import (
     PerturbRequest,
 )
 from fedcot.runs import RunDirectory
+from fedcot.student.dp_settings import DpSettings, used_counts
+from strategies.events import PromptsEvent, TrainingEvent
+from strategies.evolution import BankEvolution
 from strategies.questions import Prompt, bank_prompts, prompts_of
 from strategies.state import Member, RoundState
 
@@ -33,6 +44,19 @@ class Public:
     vocabulary: Vocabulary
     channel: Channel
     bank: Sequence[Record]
+    evolution: BankEvolution | None = None
+
+    def channel_of(self, state: RoundState, partition: int) -> Channel:
+        """Return the mechanism of a client in a round."""
+        if self.evolution is None:
+            return self.channel
+        return self.evolution.channel(state, partition)
+
+    def sent_bank(self, state: RoundState, partition: int) -> tuple[int, ...]:
+        """Return the bank that a request has to carry, if any."""
+        if self.evolution is None:
+            return ()
+        return self.evolution.sent_bank(state, partition)
 
 
 class Requests:
@@ -68,7 +92,7 @@ class Requests:
         return IdentifyRequest(
             code_hash=provenance.code_hash(),
             student_hash=artefact_hash(self.config.student, "student"),
-            vocabulary_hash=self.public.vocabulary.hash,
+            vocabulary_hash=vocabulary_hash(self.config),
         )
 
     def perturb(
@@ -82,9 +106,48 @@ class Requests:
             token_epsilon=self.config.token_epsilon,
             prompt_epsilon=self.config.prompt_epsilon,
             record_epsilon=self.record_epsilon,
-            channel_hash=self.public.channel.hash,
+            bank=self.public.sent_bank(state, partition),
+            channel_hash=self.public.channel_of(state, partition).hash,
             run_key=self.run_key,
             run_dir=self._run_dir(state, partition),
+        )
+
+    def prompts_event(self, state: RoundState, partition: int) -> PromptsEvent:
+        """Return what one prompt per record may cost a client."""
+        channel = self.public.channel_of(state, partition)
+        return PromptsEvent(
+            server_round=state.server_round,
+            partition_id=partition,
+            token_epsilon=channel.token_epsilon,
+            prompt_epsilon=channel.prompt_epsilon,
+            channel_hash=channel.hash,
+        )
+
+    def trainings(
+        self, state: RoundState, partition: int, arms: Sequence[str]
+    ) -> tuple[TrainingEvent, ...]:
+        """Return what the adapters that a client sends in a round cost.
+
+        One event for each arm that sees private labels or questions under DP-SGD.
+        Without noise nothing bounds it, and `fedcot.budget` says so.
+        """
+        config = self.config
+        private = private_arms(config, arms)
+        if not private or config.noise_multiplier <= 0:
+            return ()
+        records = state.members[partition].identity.num_records
+        counts = used_counts(config, partition, records)
+        settings = DpSettings.of(config, counts[state.server_round - 1])
+        return tuple(
+            TrainingEvent(
+                server_round=state.server_round,
+                partition_id=partition,
+                noise_multiplier=settings.noise_multiplier,
+                sampling_rate=settings.sample_rate,
+                steps=settings.steps,
+                arm=arm,
+            )
+            for arm in private
         )
 
     def distil(
@@ -148,6 +211,37 @@ class Requests:
         """Return the run directory, for simulated nodes: they write into it."""
         simulated = state.members[partition].identity.simulated
         return str(self.run.path) if simulated else ""
+
+
+def planned_steps(config: RunConfig) -> Counter[tuple[float, float]]:
+    """Return the DP-SGD steps that a record of an average client takes part in.
+
+    By noise multiplier and sampling rate; empty unless private adapters are sent.
+    """
+    steps: Counter[tuple[float, float]] = Counter()
+    private = private_arms(config, config.arm_names)
+    if not private or config.noise_multiplier <= 0:
+        return steps
+    records = max(1, config.num_records // max(1, config.num_partitions))
+    for count in used_counts(config, 0, records):
+        settings = DpSettings.of(config, count)
+        place = (settings.noise_multiplier, settings.sample_rate)
+        steps[place] += settings.steps * len(private)
+    return steps
+
+
+def private_arms(config: RunConfig, arms: Sequence[str]) -> tuple[str, ...]:
+    """Return the arms whose adapters leave and are more than post-processing.
+
+    Those that send questions as they are have no account: they are infinite anyway.
+    """
+    return tuple(
+        arm
+        for arm in arms
+        if shares_adapter(arm, config.aggregation)
+        and not adapter_is_free(arm, config.pairing)
+        and not needs_raw_prompts(arm)
+    )
 
 
 def asked_sources(arms: Sequence[str], *, granted: bool) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from fedcot.records import DistillReply, EvaluateReply, IdentifyReply, PerturbRe
 from fedcot.rows import SentRationale
 from fedcot.seeding import numpy_generator
 
+Prompts = dict[int, list[tuple[int, ...]]]
 Adapters = dict[str, dict[str, NDArray[np.float32]]]
 
 
@@ -38,7 +39,7 @@ class RoundState:
     sampled : tuple of int
         Partitions that train in this round.
     granted : dict of int to bool
-        Whether a client may release prompts in this round.
+        Whether a client that was asked for a release may make one in this round.
     asked, answered, trained, evaluated : dict
         What came of each phase.
     aggregated : dict
@@ -48,6 +49,8 @@ class RoundState:
         grant counts from when it is sent, since its reply may be lost.
     released : set of int
         Partitions that released something in this run; it is re-sent at no cost.
+    prompts_sent, prompts_before : dict of int to list
+        Word ids that each client released in this round, and in the rounds before.
     metrics_sent : bool
         Whether a client sent losses or scores.
     expected : int
@@ -59,6 +62,11 @@ class RoundState:
         One line for each client that failed in a phase.
     exhausted : set of int
         Partitions that have nothing to release: all that was asked was refused.
+    withheld : set of int
+        Partitions that were sent nothing to train in this round, because all of it
+        would have cost what is not left.
+    learnt : bool
+        Whether something was trained in this run.
     refused : int
         Releases refused so far.
     """
@@ -76,8 +84,12 @@ class RoundState:
     answered_counts: dict[tuple[str, int], int] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
     exhausted: set[int] = field(default_factory=set)
+    withheld: set[int] = field(default_factory=set)
+    learnt: bool = False
     refused: int = 0
     released: set[int] = field(default_factory=set)
+    prompts_sent: Prompts = field(default_factory=dict)
+    prompts_before: Prompts = field(default_factory=dict)
     metrics_sent: bool = False
     expected: int = 0
 
@@ -91,8 +103,16 @@ class RoundState:
             answered_counts=self.answered_counts,
             failures=self.failures,
             exhausted=self.exhausted,
+            learnt=self.learnt,
             refused=self.refused,
             released=self.released,
+            prompts_before={
+                partition: [
+                    *self.prompts_before.get(partition, ()),
+                    *self.prompts_sent.get(partition, ()),
+                ]
+                for partition in self.prompts_before.keys() | self.prompts_sent.keys()
+            },
             metrics_sent=self.metrics_sent,
         )
 
@@ -101,9 +121,11 @@ class RoundState:
         """Whether no client, sampled in this round or not, has anything to release."""
         return bool(self.members) and self.members.keys() <= self.exhausted
 
-    def charge(self, partition: int, epsilon: float) -> None:
-        """Raise what a client's records may have cost, in nats; it never falls."""
-        self.charged[partition] = max(epsilon, self.charged.get(partition, 0.0))
+    @property
+    def is_void(self) -> bool:
+        """Whether the budget allowed nothing that this round asked for, and ended."""
+        refused = bool(self.granted) and not any(self.granted.values())
+        return refused and self.all_exhausted
 
 
 def sample_partitions(

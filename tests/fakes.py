@@ -1,5 +1,6 @@
 """A teacher that follows a script, a tiny student, and a run of both in one process."""
 
+import json
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,13 +10,13 @@ import pytest
 
 import client_app
 import server_app
-from fedcot import node, node_training
+from fedcot import node, node_runs, node_training
 from fedcot.config import RunConfig
 from fedcot.data.schema import Partition, Rationale, Record
 from fedcot.node_state import Owner
 from fedcot.runs import RunDirectory
 from fedcot.teacher.transformers_teacher import Completion
-from strategies import requests, results
+from strategies import client_privacy, requests, results
 from tests.grid import LocalGrid
 from tests.tiny import tiny_base
 
@@ -93,9 +94,9 @@ def fake_bank(config: RunConfig, size: int) -> tuple[Record, ...]:
 def tiny_world(monkeypatch: pytest.MonkeyPatch) -> None:
     """Put tiny records and a tiny student where the real ones would be loaded."""
     base = tiny_base()
-    for module in (node, requests, server_app):
+    for module in (node, node_runs, requests, server_app):
         monkeypatch.setattr(module, "artefact_hash", lambda source, role: "ab" * 32)
-    for module in (node_training, results):
+    for module in (node_training, results, client_privacy):
         monkeypatch.setattr(module, "load_base", lambda source: base)
     for module in (node, results):
         monkeypatch.setattr(module, "load_partition", fake_partition)
@@ -151,6 +152,19 @@ def federate(
     )
     run = server_app.run(grid, config, teacher or ScriptedTeacher())
     return run, grid
+
+
+def summary_of(run: RunDirectory) -> dict[str, Any]:
+    """Return what a run says of itself."""
+    summary: dict[str, Any] = json.loads((run.path / "summary.json").read_text())
+    return summary
+
+
+def rows_of(run: RunDirectory, **wanted: Any) -> list[dict[str, Any]]:
+    """Return the lines of a run's metrics that hold all of these values."""
+    lines = (run.path / "metrics.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    return [r for r in rows if all(r.get(k) == v for k, v in wanted.items())]
 
 
 def owner(partition_id: int = 0, **more: Any) -> Owner:

@@ -44,6 +44,7 @@ def request(run_dir, **changes) -> PerturbRequest:
         mechanism="rank",
         token_epsilon=8.0,
         prompt_epsilon=0.0,
+        bank=(),
         record_epsilon=250.0,
         channel_hash=channel.hash,
         run_key=RUN,

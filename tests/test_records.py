@@ -103,6 +103,7 @@ MESSAGES = [
         mechanism="none",
         token_epsilon=float("inf"),  # mechanism `none` states it
         prompt_epsilon=0.0,
+        bank=(),
         record_epsilon=250.0,
         channel_hash="c",
         run_key=RUN,

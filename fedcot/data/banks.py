@@ -34,14 +34,20 @@ def load_bank(vocabulary: Vocabulary, source: str, size: int) -> Bank:
         If the file cannot be read or holds fewer than two distinct prompts.
     """
     if source == WORLD:
-        problems = draw_problems("bank", tuple(FAMILIES), size, seed=BANK_SEED)
+        try:
+            problems = draw_problems("bank", tuple(FAMILIES), size, seed=BANK_SEED)
+        except ValueError as error:
+            raise ConfigError(
+                f"`bank-size` must be at most what the world holds, found {size} "
+                f"({error}); pass for example `-c bank-size=4500`."
+            ) from error
         questions = [problem.record().question for problem in problems]
     else:
-        questions = _read(Path(source).expanduser(), size)
+        questions = read_lines(Path(source), "bank")[:size]
     if not questions:
         raise ConfigError(
-            f"`bank` must hold at least 2 distinct prompts, found none in {source!r}; "
-            "write one question a line."
+            "`bank` must hold at least 2 prompts, all distinct, found none in "
+            f"{source!r}; write one question a line."
         )
     encoded = np.stack([vocabulary.encode(question) for question in questions])
     # Different questions may have the same words; the first of them stands.
@@ -49,12 +55,26 @@ def load_bank(vocabulary: Vocabulary, source: str, size: int) -> Bank:
     return Bank(vocabulary, encoded[np.sort(first)])
 
 
-def _read(path: Path, size: int) -> list[str]:
+def read_lines(path: Path, setting: str) -> list[str]:
+    """Return the lines of a text file that are not blank.
+
+    Parameters
+    ----------
+    path : Path
+        UTF-8.
+    setting : str
+        What named the file, for the error.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be read.
+    """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.expanduser().read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"`bank` must be `world` or a readable text file, found {str(path)!r} "
+            f"`{setting}` must be a readable text file, found {str(path)!r} "
             f"({type(error).__name__}); check the path."
         ) from error
-    return [line for line in (line.strip() for line in lines) if line][:size]
+    return [line for line in (line.strip() for line in lines) if line]

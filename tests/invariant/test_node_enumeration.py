@@ -12,6 +12,7 @@ from itertools import product
 import pytest
 
 from fedcot import node as node_module
+from fedcot import node_runs
 from fedcot.data.schema import Partition, Record
 from fedcot.node import Node
 from fedcot.records import PerturbReply, PerturbRequest
@@ -37,9 +38,12 @@ from tests.privacy.test_enumeration import (
 def laws_of(tmp_path, monkeypatch, texts: Sequence[str], channel) -> dict[str, Law]:
     """The law of the prompt that goes on the wire for each text."""
     held: list[Record] = []
-    monkeypatch.setattr(node_module, "world_vocabulary", lambda: TINY)
-    monkeypatch.setattr(node_module, "configured_channel", lambda *arguments: channel)
-    monkeypatch.setattr(node_module, "artefact_hash", lambda *arguments: "ab" * 32)
+    monkeypatch.setattr(node_module, "configured_vocabulary", lambda config: TINY)
+    monkeypatch.setattr(
+        node_module, "granted_channel", lambda *arguments, **more: channel
+    )
+    for module in (node_module, node_runs):
+        monkeypatch.setattr(module, "artefact_hash", lambda *arguments: "ab" * 32)
     monkeypatch.setattr(
         Node, "partition", property(lambda self: Partition(tuple(held), (), ()))
     )
@@ -55,6 +59,7 @@ def laws_of(tmp_path, monkeypatch, texts: Sequence[str], channel) -> dict[str, L
             mechanism="rank",
             token_epsilon=1.0,
             prompt_epsilon=0.0,
+            bank=(),
             record_epsilon=1000.0,
             channel_hash=channel.hash,
             run_key="0" * 16,
@@ -117,10 +122,13 @@ def test_a_node_that_puts_one_word_back_fails(tmp_path, monkeypatch):
 def test_the_order_of_the_prompts_is_that_of_public_chance(tmp_path, monkeypatch):
     # Node and server choose the same records, whatever the questions are.
     held = [Record(f"fox {n}", "1", "library") for n in range(9)]
-    monkeypatch.setattr(node_module, "world_vocabulary", lambda: TINY)
+    monkeypatch.setattr(node_module, "configured_vocabulary", lambda config: TINY)
     channel = rank_channel()
-    monkeypatch.setattr(node_module, "configured_channel", lambda *arguments: channel)
-    monkeypatch.setattr(node_module, "artefact_hash", lambda *arguments: "ab" * 32)
+    monkeypatch.setattr(
+        node_module, "granted_channel", lambda *arguments, **more: channel
+    )
+    for module in (node_module, node_runs):
+        monkeypatch.setattr(module, "artefact_hash", lambda *arguments: "ab" * 32)
     texts = ("fox", "hen", "zebra")
     orders = set()
     for first, second in product(texts, repeat=2):

@@ -27,6 +27,8 @@ from tests.fakes import (
     ScriptedTeacher,
     federate,
     node_configs,
+    rows_of,
+    summary_of,
     tiny_config,
     tiny_world,  # noqa: F401
 )
@@ -46,16 +48,6 @@ ALL_ARMS = (
     "zero-shot,standalone,self-rationale,shuffled-rationale,random-bank,distil,fedcot"
 )
 pytestmark = pytest.mark.usefixtures("tiny_world")
-
-
-def summary_of(run) -> dict:
-    return json.loads((run.path / "summary.json").read_text())
-
-
-def rows_of(run, **wanted) -> list[dict]:
-    lines = (run.path / "metrics.jsonl").read_text().splitlines()
-    rows = [json.loads(line) for line in lines]
-    return [r for r in rows if all(r.get(k) == v for k, v in wanted.items())]
 
 
 def test_a_run_with_every_arm_leaves_everything_behind(tmp_path):
