@@ -11,7 +11,8 @@ SOURCES := pyproject.toml README.md server_app.py client_app.py \
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-slow check format bench results-main pretrain clean
+.PHONY: help install run test test-slow check format bench results-main results-privacy results-words mutants \
+	pretrain clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +56,15 @@ bench: install ## what is timed, and against what
 results-main: install ## three seeds of the main job with controls -> results/main-job.json
 	$(BIN)/fedcot compare --config conf/results-main.toml --seeds 3 \
 		--folder runs/results-main --output results/main-job.json $(ARGS)
+
+results-privacy: install ## accuracy against prompt epsilon -> results/privacy-curve.json
+	$(BIN)/python -P benchmarks/privacy_curve.py $(ARGS)
+
+results-words: install ## what mechanisms keep of 4,000 English words -> results/english-words.json
+	$(BIN)/python -P benchmarks/english_words.py $(ARGS)
+
+mutants: install ## break the privacy code in many ways; every break must be noticed
+	$(BIN)/python -P benchmarks/mutants.py $(ARGS)
 
 pretrain: install ## rebuild the built-in models from their seed, in build/weights
 	$(BIN)/fedcot pretrain --output build/weights $(ARGS)

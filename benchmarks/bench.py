@@ -1,11 +1,13 @@
-"""What is timed: channel tokens, durable ledger charges, a student's training step.
+"""What is timed: tokens, durable charges, a composition, a student's training step.
 
 Each speed is printed with a ratio to a plain reference measured in the same process,
 because absolute speeds say more about a machine than about the code.
 """
 
 import argparse
+import dataclasses
 import json
+import math
 import sqlite3
 import statistics
 import tempfile
@@ -15,16 +17,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from dp_accounting.pld import privacy_loss_distribution as pld
 from transformers import LlamaForCausalLM
 
 from fedcot.models.architectures import student_config
 from fedcot.models.loading import CPU_ATTENTION
 from fedcot.models.sequences import training_batch
 from fedcot.models.tokenizer import build_tokenizer
+from fedcot.privacy.accounting import epsilon_at_delta
 from fedcot.privacy.channels import build_channel
+from fedcot.privacy.embedding import blend_similarity
 from fedcot.privacy.ledger import Ledger
 from fedcot.privacy.sampler import SystemRandomSource
-from fedcot.privacy.vocabulary import world_vocabulary
+from fedcot.privacy.vocabulary import Vocabulary, world_vocabulary
 from fedcot.student.loss import example_losses
 
 REPEATS = 5
@@ -35,7 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="print JSON only")
     as_json = parser.parse_args().json
-    rows = [*channel_rows(), ledger_row(), *training_rows()]
+    rows = [*channel_rows(), *large_rows(), ledger_row(), query_row(), *training_rows()]
     if as_json:
         print(json.dumps(rows, indent=2))
         return
@@ -80,23 +85,83 @@ def channel_rows() -> list[dict[str, object]]:
     return rows
 
 
+def large_rows() -> list[dict[str, object]]:
+    """Measure tokens per second over 4,000 words, and the build before them.
+
+    The words have random vectors: the speed does not depend on what they mean.
+    """
+    size = 4000
+    vocabulary = Vocabulary.of([f"w{number}x" for number in range(size)], 32)
+    vectors = np.random.default_rng(0).normal(size=(size + 2, 64))
+    started = time.perf_counter()
+    similarity = blend_similarity(vocabulary, vectors)
+    table = time.perf_counter() - started
+    prompts = np.random.default_rng(1).integers(0, size, size=(2048, 32))
+    rows: list[dict[str, object]] = []
+    for mechanism in ("rank", "exponential"):
+        started = time.perf_counter()
+        channel = build_channel(
+            mechanism, vocabulary, 6.0, similarity=similarity, neighbours=10
+        )
+        built = time.perf_counter() - started
+        source = SystemRandomSource()
+        seconds = median_seconds(lambda c=channel, s=source: c.sample(prompts, s))
+        rows.append(
+            {
+                "what": f"{mechanism} channel over {size} words, tokens",
+                "per_second": prompts.size / seconds,
+                "ratio": built / table,
+                "against": "the time of the similarity, to build it",
+            }
+        )
+    return rows
+
+
+def query_row() -> dict[str, object]:
+    """Measure the composition of 30 tokens: an epsilon at delta from a new channel."""
+    vocabulary = dataclasses.replace(world_vocabulary(), length=30)
+    channels = iter(
+        [build_channel("rank", vocabulary, 4 + n / 64) for n in range(2 * REPEATS + 1)]
+    )
+    seconds = median_seconds(lambda: epsilon_at_delta(next(channels), delta=1e-6))
+    pair = {"a": math.log(0.9), "b": math.log(0.1)}
+    other = {"a": math.log(0.1), "b": math.log(0.9)}
+
+    def plain() -> None:
+        law = pld.from_two_probability_mass_functions(
+            log_probability_mass_function_lower=pair,
+            log_probability_mass_function_upper=other,
+            value_discretization_interval=1e-4,
+        )
+        law.self_compose(30).get_epsilon_for_delta(1e-6)
+
+    return {
+        "what": "epsilon at delta of 30 tokens, queries",
+        "per_second": 1 / seconds,
+        "ratio": median_seconds(plain) / seconds,
+        "against": "the speed of dp-accounting on two outcomes",
+    }
+
+
 def ledger_row() -> dict[str, object]:
     """Measure prompts per second through a ledger: charged, drawn, stored, synced."""
     vocabulary = world_vocabulary()
     channel = build_channel("rank", vocabulary, 2.0)
     ids = np.zeros(vocabulary.length, dtype=np.int64)
-    count = 128
+    count = 256
     with tempfile.TemporaryDirectory() as folder:
         with Ledger(Path(folder) / "node", record_epsilon=1000.0) as ledger:
-            keys = ledger.record_keys([f"question {n}" for n in range(count)])
-            started = time.perf_counter()
-            ledger.release(
-                [(key, ids) for key in keys], channel, source=SystemRandomSource()
-            )
-            seconds = time.perf_counter() - started
+            keys = ledger.record_keys([f"question {n}" for n in range(20 * count)])
+            times = []
+            for start in range(0, len(keys), count):
+                batch = [(key, ids) for key in keys[start : start + count]]
+                started = time.perf_counter()
+                ledger.release(batch, channel, source=SystemRandomSource())
+                times.append(time.perf_counter() - started)
+            seconds = statistics.median(times)
         plain = plain_inserts(Path(folder) / "plain.sqlite", count)
     return {
-        "what": f"ledger, one batch of {count} prompts",
+        "what": f"ledger, batches of {count} prompts",
         "per_second": count / seconds,
         "ratio": plain / seconds,
         "against": "the speed of two bare SQLite commits of as many rows, not synced",

@@ -110,6 +110,14 @@ def main() -> None:
         "--output", type=Path, default=Path("results/privacy-curve.json")
     )
     parser.add_argument("--only", type=int, help="run this seed and write nothing")
+    parser.add_argument("--mechanism", help="run this one's points and write nothing")
+    parser.add_argument(
+        "--accept",
+        action="append",
+        default=[],
+        metavar="CODE_HASH",
+        help="keep complete points of this other code too; the result names commits",
+    )
     given = parser.parse_args()
     torch.set_num_threads(1)
     base = load_config(given.config)
@@ -120,8 +128,9 @@ def main() -> None:
     ]
     seeds = range(given.seeds) if given.only is None else [given.only]
     folder = given.folder.absolute()
-    run_missing(base, points, seeds, folder)
-    if given.only is None:
+    wanted = [p for p in points if given.mechanism in (None, p.mechanism)]
+    run_missing(base, wanted, seeds, folder, accepted=given.accept)
+    if given.only is None and given.mechanism is None:
         command = shlex.join(
             ["python", "-P", "benchmarks/privacy_curve.py", *sys.argv[1:]]
         )
@@ -132,11 +141,17 @@ def main() -> None:
 
 
 def run_missing(
-    base: RunConfig, points: Sequence[Point], seeds: Sequence[int], folder: Path
+    base: RunConfig,
+    points: Sequence[Point],
+    seeds: Sequence[int],
+    folder: Path,
+    *,
+    accepted: Sequence[str] = (),
 ) -> None:
     """Run every point of every seed that is not complete."""
+    code = {provenance.code_hash(), *accepted}
     wanted = [(seed, point) for seed in seeds for point in points]
-    todo = [item for item in wanted if not is_complete(place(folder, *item))]
+    todo = [item for item in wanted if not is_complete(place(folder, *item), code)]
     print(f"{len(wanted) - len(todo)} of {len(wanted)} points are complete", flush=True)
     teacher: RememberingTeacher | None = None
     for number, (seed, point) in enumerate(todo, start=1):
@@ -172,13 +187,13 @@ def place(folder: Path, seed: int, point: Point) -> Path:
     return folder / f"seed-{seed}" / point.name
 
 
-def is_complete(directory: Path) -> bool:
-    """Whether a run finished there with this very code."""
+def is_complete(directory: Path, code: set[str]) -> bool:
+    """Whether a run finished there with code that is accepted."""
     path = directory / CONFIG
     if read_summary(directory).get("status") != "completed" or not path.is_file():
         return False
     stored = json.loads(path.read_text(encoding="utf-8"))
-    return bool(stored.get("code_hash") == provenance.code_hash())
+    return stored.get("code_hash") in code
 
 
 def collect(
@@ -201,6 +216,11 @@ def collect(
         stderr = spread.stderr if len(values) > 1 else None
         return {"mean": spread.mean, "stderr": stderr, "per_seed": values}
 
+    def commits(point: Point) -> list[str]:
+        paths = [place(folder, seed, point) / CONFIG for seed in seeds]
+        stored = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+        return sorted({str(made["git_commit"]) for made in stored})
+
     def hits(point: Point, arm: str = "fedcot") -> list[bool]:
         return [
             hit
@@ -218,6 +238,7 @@ def collect(
                 "token_epsilon": privacy["token_epsilon"],
                 "prompt_epsilon": privacy["prompt_epsilon_max"],
                 "asked_prompt_epsilon": point.epsilon,
+                "git_commits": commits(point),
                 "guarantee": privacy["guarantee"],
                 "adjacency": privacy["adjacency"],
                 "accuracy": estimate(point, "fedcot"),
@@ -242,6 +263,7 @@ def collect(
         "settings": settings,
         "num_partitions": CLIENTS,
         "git_commit": stored["git_commit"],
+        "git_commits_of_the_controls": commits(controls),
         "versions": stored["versions"],
         "seeds": list(seeds),
         "unit": "nats, pure epsilon of one whole prompt, which one record asks once",

@@ -24,8 +24,8 @@ from fedcot.launch import (
     read_summary,
     sent_run_config,
 )
+from fedcot.mechanism import vocabulary_hash
 from fedcot.models.sources import artefact_hash
-from fedcot.privacy.vocabulary import world_vocabulary
 from fedcot.runs import CONFIG, METRICS, write_json
 
 # Each says: the first arm should be right more often than the second.
@@ -121,7 +121,7 @@ def made_with(config: RunConfig) -> dict[str, Any]:
         "artefacts": {
             "teacher": artefact_hash(config.teacher, "teacher"),
             "student": artefact_hash(config.student, "student"),
-            "vocabulary": world_vocabulary().hash,
+            "vocabulary": vocabulary_hash(config),
             "channel": channel.hash,
         },
     }

@@ -31,9 +31,15 @@ MECHANISMS: Final = (
     "exponential",
     "rank",
     "adaptive",
+    "saliency",
     "selection",
+    "rantext",
+    "custext",
     "none",
 )
+# No finite epsilon holds for these: they are for comparison, and need the permission of
+# a node's owner like a question that is sent as it is.
+UNBOUNDED_MECHANISMS: Final = ("rantext", "custext", "none")
 PAIRINGS: Final = ("perturbed", "original", "adapted")
 AGGREGATIONS: Final = ("none", "fedavg")
 PARTITIONERS: Final = ("domain", "iid")
@@ -103,8 +109,8 @@ class RunConfig:
     prompt_epsilon: float = setting(
         0.0,
         rules.NOT_NEGATIVE,
-        "what one whole prompt may cost, in nats: the budget of `adaptive` "
-        "and `selection`, a limit for the others; 0: slots x token-epsilon",
+        "what one whole prompt may cost, in nats: the budget of `adaptive`, "
+        "`saliency` and `selection`, a limit for the others; 0: slots x token-epsilon",
     )
     record_epsilon: float = setting(
         250.0,
@@ -114,13 +120,26 @@ class RunConfig:
     delta: float = setting(
         1e-6, rules.OPEN_UNIT, "delta at which composed budgets are also stated"
     )
+    vocabulary: str = setting(
+        "world",
+        rules.TEXT,
+        "public words that a question is perturbed over: `world`, or a file of "
+        "`fedcot privacy vocabulary`",
+    )
     bank: str = setting(
         "world",
         rules.TEXT,
-        "public prompts for `selection`: `world`, or a file with one question a line",
+        "public prompts for `selection`, public texts for `adaptive`: `world`, or a "
+        "file with one question a line",
     )
     bank_size: int = setting(
         4500, at_least(2), "public prompts that `selection` chooses from, at most"
+    )
+    bank_variations: bool = setting(
+        False,
+        rules.ANY,
+        "from the second round on, `selection` also chooses from variations of what "
+        "a client has released",
     )
     noise_multiplier: float = setting(
         0.0,
@@ -187,6 +206,22 @@ class RunConfig:
             value = rules.typed(item, getattr(self, item.name))
             object.__setattr__(self, item.name, value)
             rules.check_rule(item, value)
+        self._check_together()
+
+    def _check_together(self) -> None:
+        """Check the rules between values."""
+        shared_only = {
+            "noise-multiplier": self.noise_multiplier > 0,
+            "server-noise-multiplier": self.server_noise_multiplier > 0,
+            "freeze-lora-a": self.freeze_lora_a,
+        }
+        for key, is_set in shared_only.items():
+            if is_set and self.aggregation == "none":
+                raise ConfigError(
+                    f"`{key}` must be left at its default with personal adapters "
+                    "(`aggregation=none`), because they never leave a client, found it "
+                    "set; pass `-c aggregation=fedavg`."
+                )
         if self.records_per_round > self.num_records:
             raise ConfigError(
                 f"`records-per-round` must be at most `num-records` "

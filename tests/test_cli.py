@@ -131,8 +131,8 @@ def test_version(capsys):
     assert (code, out.strip()) == (0, __version__)
 
 
-@pytest.mark.parametrize("mechanism", ["rank", "exponential"])
-@pytest.mark.parametrize("epsilon", [2.0, 4.0, 8.0])
+@pytest.mark.parametrize("mechanism", ["rank", "exponential", "adaptive"])
+@pytest.mark.parametrize("epsilon", [0.5, 1.0, 2.0, 4.0, 8.0])
 def test_verify_enumerates_what_was_asked_for(mechanism, epsilon, capsys):
     code, out, _ = call(
         capsys,
@@ -146,15 +146,56 @@ def test_verify_enumerates_what_was_asked_for(mechanism, epsilon, capsys):
     )
     found = json.loads(out)
     assert code == 0
-    assert epsilon - 0.02 <= found["token_epsilon"] <= epsilon
+    assert epsilon - 0.02 <= found["exact_epsilon"] <= epsilon
+    assert found["unit"] == "nats, one token"
 
 
-def test_verify_fails_for_a_mechanism_without_privacy(capsys):
+def test_verify_asks_selection_for_the_epsilon_of_a_prompt(capsys):
+    arguments = ["privacy", "verify", "--mechanism", "selection"]
+    code, out, _ = call(capsys, *arguments, "--prompt-epsilon", "4", "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert found["unit"] == "nats, one whole prompt"
+    assert 3.98 <= found["exact_epsilon"] <= 4.0
+    code, _, err = call(capsys, *arguments, "--token-epsilon", "4")
+    assert code == 2
+    assert "`--prompt-epsilon` must be given" in err
+
+
+@pytest.mark.parametrize("mechanism", ["none", "rantext", "custext"])
+def test_verify_fails_for_a_mechanism_without_a_finite_bound(mechanism, capsys):
     code, out, _ = call(
-        capsys, "privacy", "verify", "--mechanism", "none", "--token-epsilon", "8"
+        capsys, "privacy", "verify", "--mechanism", mechanism, "--token-epsilon", "8"
     )
     assert code == 3
-    assert "inf" in out
+    assert "inf (nats, one token)" in out
+    assert "does NOT hold" in out
+    assert ("inside one of" in out) == (mechanism == "custext")
+
+
+def test_a_vocabulary_file_is_built_and_verified(tmp_path, capsys):
+    text = tmp_path / "public.txt"
+    words = [chr(97 + n // 10) + chr(97 + n % 10) for n in range(80)]
+    lines = [" ".join(words[n:] + words[:n]) for n in range(len(words))]
+    text.write_text("\n".join(lines), encoding="utf-8")
+    built = tmp_path / "words.safetensors"
+    given = ["--text", str(text), "--output", str(built), "--slots", "6"]
+    code, out, err = call(capsys, "privacy", "vocabulary", *given, "--json")
+    if code == 2:
+        pytest.fail(err)
+    assert json.loads(out)["slots"] == 6
+    for mechanism in ("rank", "exponential", "adaptive"):
+        code, out, _ = call(
+            capsys,
+            "privacy",
+            "verify",
+            *("--mechanism", mechanism, "--token-epsilon", "2", "--json"),
+            *("--vocabulary", str(built), "--public-text", str(text)),
+        )
+        found = json.loads(out)
+        assert code == 0
+        assert found["slots"] == 6
+        assert 1.98 <= found["exact_epsilon"] <= 2.0
 
 
 def test_plan_states_every_unit(capsys):
@@ -270,8 +311,7 @@ def test_verify_rounds_up_and_says_for_what(capsys):
     arguments = ["privacy", "verify", "--mechanism", "rank", "--token-epsilon", "2.0"]
     _, out, _ = call(capsys, *arguments, "--json")
     _, shown, _ = call(capsys, *arguments)
-    exact = json.loads(out)["token_epsilon"]
-    printed = float(shown.split("token epsilon ")[1].split(" nats")[0])
+    exact = json.loads(out)["exact_epsilon"]
+    printed = float(shown.split("words: ")[1].split(" (nats, one token)")[0])
     assert exact <= printed <= exact + 1e-4
-    assert "for one token" in shown
     assert "neighbours REPLACE_SPECIAL" in shown

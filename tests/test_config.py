@@ -220,3 +220,17 @@ def test_every_shipped_configuration_loads(repository: Path):
     assert files
     for file in files:
         load_config(file)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"noise_multiplier": 1.0},
+        {"server_noise_multiplier": 1.0},
+        {"freeze_lora_a": True},
+    ],
+)
+def test_noise_for_adapters_that_never_leave_is_refused(setting) -> None:
+    with pytest.raises(ConfigError, match="pass `-c aggregation=fedavg`"):
+        RunConfig(token_epsilon=8.0, **setting)
+    RunConfig(token_epsilon=8.0, aggregation="fedavg", **setting)

@@ -1,4 +1,4 @@
-"""`fedcot privacy verify` and `fedcot privacy ledger`."""
+"""`fedcot privacy verify`, `ledger` and `vocabulary`."""
 
 from __future__ import annotations
 
@@ -11,53 +11,122 @@ import typer
 
 from fedcot.cli.privacy_app import privacy
 from fedcot.cli.show import JsonFlag, show
-from fedcot.config import load_config
+from fedcot.config import MECHANISMS, load_config
 from fedcot.errors import ConfigError
+from fedcot.rules import Scalar
+
+_MECHANISMS = f"{', '.join(MECHANISMS[:-1])} or {MECHANISMS[-1]}."
 
 
 @privacy.command()
 def verify(
-    mechanism: Annotated[str, typer.Option(help="exponential, rank or none.")],
-    token_epsilon: Annotated[float, typer.Option(help="Nats per token.")],
+    mechanism: Annotated[str, typer.Option(help=_MECHANISMS)],
+    token_epsilon: Annotated[
+        float | None, typer.Option(help="Nats per token; all but selection need it.")
+    ] = None,
+    prompt_epsilon: Annotated[
+        float | None, typer.Option(help="Nats of a whole prompt; selection needs it.")
+    ] = None,
+    vocabulary: Annotated[
+        Path | None,
+        typer.Option(help="A vocabulary file.  [default: the built-in world's]"),
+    ] = None,
+    public_text: Annotated[
+        Path | None,
+        typer.Option(
+            help="Public texts, one a line, for adaptive and selection on that file."
+        ),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Enumerate a mechanism's integer weights and compare with what was asked."""
-    settings = load_config(
-        None, {"mechanism": mechanism, "token-epsilon": token_epsilon}
-    )
-    from fedcot.budget import world_channel
+    """Enumerate a mechanism's integer weights and compare with what was asked.
+
+    Exits with 3 when what is found is infinite or more than what was asked for.
+    """
+    if (prompt_epsilon if mechanism == "selection" else token_epsilon) is None:
+        needed = "prompt" if mechanism == "selection" else "token"
+        raise ConfigError(
+            f"`--{needed}-epsilon` must be given for {mechanism}, found nothing; pass "
+            f"for example `--{needed}-epsilon 8`."
+        )
+    given: dict[str, Scalar | None] = {
+        "mechanism": mechanism,
+        "token-epsilon": token_epsilon,
+        "prompt-epsilon": prompt_epsilon,
+    }
+    if vocabulary is not None:
+        given["vocabulary"] = str(vocabulary)
+    if public_text is not None:
+        given["bank"] = str(public_text)
+    stated: dict[str, Scalar] = {
+        key: value for key, value in given.items() if value is not None
+    }
+    settings = load_config(None, stated)
+    from fedcot.mechanism import configured_channel
     from fedcot.privacy.accounting import NEIGHBORING_RELATION
-    from fedcot.privacy.channels import TokenChannel, exact_epsilon
+    from fedcot.privacy.verification import verify_channel
     from fedcot.report.reader import nats
 
     started = time.monotonic()
-    channel = world_channel(settings)
-    if not isinstance(channel, TokenChannel):
-        raise ConfigError(
-            f"`--mechanism` must treat tokens alike, found {channel.name}; pass rank."
-        )
-    exact = exact_epsilon(channel)
+    channel = configured_channel(settings)
+    found = verify_channel(channel)
     content = {
-        "mechanism": channel.name,
-        "vocabulary": channel.size,
-        "requested_token_epsilon": settings.token_epsilon,
-        "token_epsilon": exact,
-        "unit": "nats, one token",
+        **dataclasses.asdict(found),
         "neighboring_relation": NEIGHBORING_RELATION,
-        "adjacency": channel.adjacency,
-        "holds": exact <= settings.token_epsilon,
+        "vocabulary": channel.size,
+        "slots": channel.slots,
         "channel": channel.hash,
         "seconds": round(time.monotonic() - started, 3),
     }
-    line = (
-        f"{channel.name} over {channel.size} words: token epsilon {nats(exact)} nats "
-        f"for one token by enumeration of {channel.size}^2 integer weights, asked for "
-        f"{settings.token_epsilon!r}"
+    headline = (
+        f"{found.mechanism} over {channel.size} words: {nats(found.exact_epsilon)} "
+        f"({found.unit}) by enumeration of {found.enumerated}, asked for "
+        f"{found.requested_epsilon!r}"
     )
-    neighbours = f"neighbours {NEIGHBORING_RELATION}: {channel.adjacency}"
-    verdict = "holds" if content["holds"] else "does NOT hold"
-    show(content, [line, neighbours, verdict], as_json)
-    raise typer.Exit(0 if content["holds"] else 3)
+    lines = [
+        headline,
+        f"one whole prompt of {channel.slots} slots: {nats(found.prompt_epsilon)} nats",
+        f"guarantee: {found.guarantee}",
+        f"neighbours {NEIGHBORING_RELATION}: {found.adjacency}",
+        *([found.scope] if found.scope else []),
+        "holds" if found.holds else "does NOT hold",
+    ]
+    show(content, lines, as_json)
+    raise typer.Exit(0 if found.holds else 3)
+
+
+@privacy.command()
+def vocabulary(
+    text: Annotated[
+        list[Path], typer.Option(help="Public texts, one a line; may be repeated.")
+    ],
+    output: Annotated[Path, typer.Option(help="The file to write.")],
+    words: Annotated[
+        int, typer.Option(min=2, help="Words and numbers at most.")
+    ] = 4000,
+    slots: Annotated[int, typer.Option(min=1, help="Tokens of a prompt.")] = 32,
+    as_json: JsonFlag = False,
+) -> None:
+    """Build a vocabulary file with word vectors from public text.
+
+    A private text here would make the vocabulary a release of it.
+    """
+    from fedcot.data.banks import read_lines
+    from fedcot.privacy.word_vectors import build_artefact
+
+    texts = [line for path in text for line in read_lines(path, "--text")]
+    names = ", ".join(path.name for path in text)
+    artefact = build_artefact(texts, words=words, length=slots, source=names)
+    artefact.save(output)
+    content = {
+        "vocabulary": str(output),
+        "words": len(artefact.vocabulary.words),
+        "slots": slots,
+        "hash": artefact.hash,
+        **artefact.provenance,
+    }
+    line = f"{len(artefact.vocabulary.words)} words, {slots} slots: {output}"
+    show(content, [line, f"hash {artefact.hash}"], as_json)
 
 
 @privacy.command()
@@ -73,6 +142,11 @@ def ledger(
     lines = [
         f"{use.path}: {use.records} records charged, {use.releases} releases stored, "
         f"at most {nats(use.max_epsilon)} nats for one record over all rounds"
+        + (
+            f" with {use.trainings} private trainings at delta {use.max_delta:g}"
+            if use.trainings
+            else ""
+        )
         + (f"; {use.seeded} charges are seeded: no guarantee" if use.seeded else "")
         + (f"; {use.exposed} records also went out raw: inf" if use.exposed else "")
         for use in uses

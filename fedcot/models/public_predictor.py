@@ -5,9 +5,10 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
+from fedcot.errors import ConfigError
 from fedcot.models.loading import load_model
 from fedcot.models.sources import artefact_hash
-from fedcot.privacy.vocabulary import PAD_ID, Vocabulary
+from fedcot.privacy.vocabulary import PAD_ID, Vocabulary, world_vocabulary
 
 BATCH = 1024
 
@@ -35,9 +36,12 @@ class CausalPublicModel:
         """Return the probability of every word after released ones (`PublicModel`).
 
         Equal prefixes are computed once, in sorted order, so the answer does not
-        depend on which private record a prefix belongs to.
+        depend on which private record a prefix belongs to. The last digits may depend
+        on the other prefixes of the batch, which were released as well.
         """
         rows = np.asarray(prefixes, dtype=np.int64)
+        if not len(rows):
+            return np.zeros((0, self._size))
         distinct, places = np.unique(rows, axis=0, return_inverse=True)
         opened = np.full((len(distinct), distinct.shape[1] + 1), PAD_ID, dtype=np.int64)
         opened[:, 1:] = distinct
@@ -65,7 +69,18 @@ class CausalPublicModel:
 
 
 def builtin_public_model(vocabulary: Vocabulary) -> CausalPublicModel:
-    """Return the shipped model of public question text."""
+    """Return the shipped model of public question text.
+
+    Raises
+    ------
+    ConfigError
+        The vocabulary is not that of the built-in world.
+    """
+    if vocabulary.words != world_vocabulary().words:
+        raise ConfigError(
+            "`vocabulary` must be `world` for the shipped public model, found "
+            f"{len(vocabulary.words)} other words; pass `-c vocabulary=world`."
+        )
     loaded = load_model("builtin", "public-lm")
     return CausalPublicModel(
         loaded.model,

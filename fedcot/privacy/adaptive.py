@@ -22,10 +22,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedcot.errors import ConfigError
+from fedcot.privacy import slot_plans
 from fedcot.privacy.claims import ADJACENCY
-from fedcot.privacy.exact import integer_weight, logarithm_up
+from fedcot.privacy.exact import logarithm_up
 from fedcot.privacy.public_model import PublicModel
-from fedcot.privacy.sampler import RandomSource
+from fedcot.privacy.sampler import LARGEST_BOUND, RandomSource
+from fedcot.privacy.slot_law import (
+    BITS,
+    STEPS_PER_NAT,
+    SlotLaw,
+    support_sizes,
+    weight_table,
+)
 from fedcot.privacy.slot_plans import (
     best_support,
     demand,
@@ -35,51 +43,16 @@ from fedcot.privacy.slot_plans import (
 from fedcot.privacy.tokens import checked_epsilon, checked_ids, checked_similarity
 from fedcot.privacy.vocabulary import Vocabulary
 
-BITS = 20
-# Budgets are whole numbers of these: few integer weights, and sums that are exact.
-STEPS_PER_NAT = 64
 # Probabilities of a slot without a budget become integers with this many digits.
 PROBABILITY_BITS = 30
 # How sure the public model is taken to be right before anything was released.
 TRUST = 0.98
 # Below it, the model is not believed any more and every slot is treated alike.
 BELIEVED = 0.5
+# Odds beyond this many nats are as good as certain, and larger ones overflow.
+SURE = 500.0
 # A budget that keeps the true word less often than this is better spent elsewhere.
 WORTHWHILE = 0.5
-
-
-@dataclass(frozen=True, eq=False)
-class SlotLaw:
-    """One slot's channel for one released prefix.
-
-    Attributes
-    ----------
-    support : ndarray of int64, shape (k,)
-        Words that may be released, from most to least likely.
-    favoured : int
-        How many words of the support share the high weight; 0 without a budget.
-    high, low : int
-        The two weights; their log ratio is the slot's exact epsilon.
-    free : ndarray of int64, shape (k,)
-        Weights of a slot without a budget, the same for every private word.
-    steps : int
-        What the slot is charged, in steps of the budget.
-    likely : ndarray of float64, shape (N,)
-        The public model's probabilities.
-    """
-
-    support: NDArray[np.int64]
-    favoured: int
-    high: int
-    low: int
-    free: NDArray[np.int64]
-    steps: int
-    likely: NDArray[np.float64]
-
-    @property
-    def epsilon(self) -> float:
-        """Nats, from the integer weights, rounded up."""
-        return logarithm_up(self.high, self.low)
 
 
 @dataclass(eq=False)
@@ -149,7 +122,7 @@ class AdaptiveChannel:
         self.size = len(vocabulary.words)
         self._model = model
         self.total_steps, self.cap_steps = self._budget(prompt_epsilon)
-        self._weights = _weight_table(self.cap_steps)
+        self._weights = self._checked_weights()
         if not 1 <= neighbours < self.size or (neighbours > 1 and similarity is None):
             raise ConfigError(
                 f"`neighbours` must be in [1, {self.size}) and 1 without a similarity, "
@@ -157,9 +130,15 @@ class AdaptiveChannel:
             )
         self._order = None if similarity is None else _orders(similarity, self.size)
         self._nearest = _nearest(self._order, self.size, neighbours)
-        self._sizes = _support_sizes(self.size)
-        public = checked_ids(calibration, self.size)
-        self._threshold = self._plan(public)
+        # Rank of each word in each order, the inverse of the permutations.
+        self._places = (
+            None
+            if self._order is None
+            else np.argsort(self._order, axis=1).astype(np.int32)
+        )
+        self._sizes = support_sizes(self.size)
+        self.calibration = self._checked_calibration(calibration)
+        self._threshold = self._plan(self.calibration)
         # Each step's exact epsilon is at most its nominal one, so sums are too.
         self.token_epsilon = logarithm_up(*self._weights[self.cap_steps])
         self.prompt_epsilon = self.total_steps / STEPS_PER_NAT
@@ -167,10 +146,12 @@ class AdaptiveChannel:
             self.name,
             vocabulary.hash,
             model.hash,
-            hashlib.sha256(public.astype("<i8").tobytes()).hexdigest(),
+            hashlib.sha256(self.calibration.astype("<i8").tobytes()).hexdigest(),
             self.total_steps,
             self.cap_steps,
             neighbours,
+            self._weights[self.cap_steps],
+            [PROBABILITY_BITS, TRUST, BELIEVED, WORTHWHILE, *slot_plans.CONSTANTS],
         ]
         order = b"" if self._order is None else self._order.astype("<i4").tobytes()
         self.hash = hashlib.sha256(json.dumps(law).encode() + order).hexdigest()
@@ -183,8 +164,9 @@ class AdaptiveChannel:
                 "`prompt-epsilon` must be >= 0 and finite, found "
                 f"{prompt_epsilon}; pass for example `-c prompt-epsilon=84.0`."
             )
-        total = math.floor(Fraction(prompt_epsilon) * STEPS_PER_NAT)
-        total = min(total or cap * self.slots, cap * self.slots)
+        whole = cap * self.slots
+        asked = math.floor(Fraction(prompt_epsilon) * STEPS_PER_NAT)
+        total = whole if prompt_epsilon == 0 else min(asked, whole)
         if cap < 1 or total < 1:
             raise ConfigError(
                 f"`token-epsilon` and `prompt-epsilon` must be at least "
@@ -192,6 +174,26 @@ class AdaptiveChannel:
                 f"{self.requested_epsilon} and {prompt_epsilon}; pass larger ones."
             )
         return total, min(cap, total)
+
+    def _checked_calibration(self, calibration: NDArray[np.int64]) -> NDArray[np.int64]:
+        public = checked_ids(calibration, self.size)
+        if public.ndim != 2 or public.shape[1] != self.slots or not len(public):
+            raise ConfigError(
+                f"`calibration` must hold prompts of {self.slots} slots, found shape "
+                f"{public.shape}; encode public texts with the run's vocabulary."
+            )
+        return public
+
+    def _checked_weights(self) -> list[tuple[int, int]]:
+        """Return both weights of each budget; the largest total fits in 62 bits."""
+        # Looked at before any weight is computed: a huge exponent takes for ever.
+        digits = self.cap_steps / STEPS_PER_NAT / math.log(2) + BITS
+        if digits + math.log2(self.size) >= math.log2(LARGEST_BOUND):
+            raise ConfigError(
+                "`token-epsilon` must leave every total below 2**62, found "
+                f"{self.requested_epsilon}; pass for example `-c token-epsilon=8.0`."
+            )
+        return weight_table(self.cap_steps)
 
     def _plan(self, public: NDArray[np.int64]) -> float:
         """Return the importance from which on a slot gets a budget."""
@@ -216,23 +218,20 @@ class AdaptiveChannel:
         prefix : ndarray of int64, shape (slot,)
             Released words; fewer than the public number of slots.
         """
+        return self._laws(self._after(prefix), len(prefix))[0]
+
+    def spent(self, prefix: NDArray[np.int64]) -> int:
+        """Return what releasing a prefix has cost, in steps of the budget."""
+        return int(self._after(prefix).spent[0])
+
+    def _after(self, prefix: NDArray[np.int64]) -> _Prompts:
+        """Return what is known after a released prefix."""
         released = np.asarray(prefix, dtype=np.int64)
         state = self._start(1)
         for slot in range(len(released)):
             laws = self._laws(state, slot)
             self._account(state, slot, laws, released[slot : slot + 1])
-        return self._laws(state, len(released))[0]
-
-    def slot_row(self, prefix: NDArray[np.int64], token: int) -> list[int]:
-        """Return the integer weight of every word in the slot after a prefix."""
-        law = self.slot_law(prefix)
-        row = np.zeros(self.size, dtype=np.int64)
-        if law.favoured == 0:
-            row[law.support] = law.free
-        else:
-            row[law.support] = law.low
-            row[self._favoured(law, token)] = law.high
-        return [int(weight) for weight in row]
+        return state
 
     def sample(self, ids: NDArray[np.int64], source: RandomSource) -> NDArray[np.int64]:
         """Return the prompts to release, slot after slot.
@@ -278,7 +277,7 @@ class AdaptiveChannel:
         )
         distinct = prefixes[first]
         likely = self._model.next_probabilities(distinct)
-        trust = 1 / (1 + np.exp(-state.log_odds[first]))
+        trust = 1 / (1 + np.exp(-np.clip(state.log_odds[first], -SURE, SURE)))
         left = self.total_steps - state.spent[first]
         evenly = np.minimum(self.cap_steps, left // (self.slots - slot))
         # Where every slot can have the most, or where the model is not believed, all
@@ -322,46 +321,28 @@ class AdaptiveChannel:
             if forced or chosen.hits >= WORTHWHILE:
                 support = order[: chosen.size]
                 none = np.zeros(0, dtype=np.int64)
-                return SlotLaw(support, chosen.favoured, high, low, none, steps, likely)
+                return SlotLaw(
+                    support,
+                    chosen.favoured,
+                    high,
+                    low,
+                    none,
+                    steps,
+                    likely,
+                    self._order,
+                )
         believed = likely if trust >= BELIEVED else mixed
         free = np.floor(believed[order] * 2**PROBABILITY_BITS).astype(np.int64)
         kept = free > 0
-        return SlotLaw(order[kept], 0, 1, 1, free[kept], 0, likely)
-
-    def _favoured(self, law: SlotLaw, token: int) -> NDArray[np.int64]:
-        """Return the words of the support that stand for a private one best."""
-        if self._order is None:
-            is_own = law.support == token
-            first = law.support[is_own]
-            ranked = np.concatenate([first, law.support[~is_own]])
-        else:
-            inside = np.zeros(self.size, dtype=np.bool_)
-            inside[law.support] = True
-            row = self._order[token]
-            ranked = row[inside[row]].astype(np.int64)
-        favoured: NDArray[np.int64] = ranked[: law.favoured]
-        return favoured
+        return SlotLaw(order[kept], 0, 1, 1, free[kept], 0, likely, self._order)
 
     def _draw(
         self, laws: list[SlotLaw], tokens: NDArray[np.int64], source: RandomSource
     ) -> NDArray[np.int64]:
         """Return one released word for each private one."""
-        totals = np.array([_total(law) for law in laws], dtype=np.int64)
-        draws = source.below(totals)
-        words = np.empty_like(tokens)
-        for row, (law, draw) in enumerate(zip(laws, draws.tolist(), strict=True)):
-            if law.favoured == 0:
-                place = np.searchsorted(np.cumsum(law.free), draw, side="right")
-                words[row] = law.support[place]
-                continue
-            favoured = self._favoured(law, int(tokens[row]))
-            boosted = law.favoured * law.high
-            if draw < boosted:
-                words[row] = favoured[draw // law.high]
-            else:
-                others = np.setdiff1d(law.support, favoured, assume_unique=True)
-                words[row] = others[(draw - boosted) // law.low]
-        return words
+        draws = source.below(np.array([law.total for law in laws], dtype=np.int64))
+        given = zip(laws, tokens.tolist(), draws.tolist(), strict=True)
+        return np.array([law.word(*rest) for law, *rest in given], dtype=np.int64)
 
     def _account(
         self,
@@ -376,10 +357,10 @@ class AdaptiveChannel:
                 state.spent[row] += law.steps
                 # Bayes: how likely this word was if private words follow the model,
                 # against any word being as likely.
-                near = self._nearest[word]
+                favouring = law.favouring(word, self._places)
                 gain = law.high - law.low
-                told = law.low + gain * float(law.likely[near].sum())
-                blind = law.low + gain * len(near) / self.size
+                told = law.low + gain * float(law.likely[favouring].sum())
+                blind = law.low + gain * float(favouring.mean())
                 state.log_odds[row] += math.log(told / blind)
         state.released[:, slot] = words
 
@@ -391,21 +372,6 @@ def _mixed(
     sure = trust[:, None]
     mixed: NDArray[np.float64] = sure * likely + (1 - sure) / likely.shape[1]
     return mixed
-
-
-def _total(law: SlotLaw) -> int:
-    if law.favoured == 0:
-        return int(law.free.sum())
-    return law.favoured * law.high + (len(law.support) - law.favoured) * law.low
-
-
-def _weight_table(steps: int) -> list[tuple[int, int]]:
-    """Return high and low weight of each budget, up to a number of steps."""
-    low = 1 << BITS
-    return [
-        (integer_weight(Fraction(step, STEPS_PER_NAT), BITS), low)
-        for step in range(steps + 1)
-    ]
 
 
 def _orders(similarity: NDArray[np.float64], size: int) -> NDArray[np.int32]:
@@ -421,13 +387,3 @@ def _nearest(
     if order is None:
         return np.arange(size)[:, None]
     return order[:, :neighbours].astype(np.int64)
-
-
-def _support_sizes(size: int) -> list[int]:
-    """Return the sizes of support that are compared: two to every doubling."""
-    sizes = {size}
-    step = 2
-    while step < size:
-        sizes |= {step, min(size, step * 3 // 2)}
-        step *= 2
-    return sorted(sizes - {0, 1})

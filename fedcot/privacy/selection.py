@@ -66,10 +66,11 @@ class Bank:
                 f"`bank` must hold prompts of {self.vocabulary.length} slots, found "
                 f"shape {prompts.shape}; encode them with the run's vocabulary."
             )
-        if len(prompts) < 2 or len(np.unique(prompts, axis=0)) != len(prompts):
+        distinct = len(np.unique(prompts, axis=0))
+        if distinct < 2 or distinct != len(prompts):
             raise ConfigError(
-                f"`bank` must hold at least 2 distinct prompts, found {len(prompts)} "
-                "with repetitions; remove those that are equal."
+                f"`bank` must hold at least 2 prompts, all distinct, found {distinct} "
+                f"distinct of {len(prompts)}; add some or remove those that are equal."
             )
         object.__setattr__(self, "prompts", prompts)
 
@@ -104,7 +105,8 @@ class Bank:
         result: NDArray[np.float64] = np.divide(
             shared, sizes, out=np.zeros(shared.shape), where=sizes > 0
         )
-        return result
+        # Rounding may lift a prompt's likeness to itself above 1.
+        return np.minimum(result, 1.0)
 
     def order(self, prompts: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the bank's prompts from most to least alike; ties by position."""

@@ -22,6 +22,8 @@ OWN_SHARE = 0.05
 # true word with this chance.
 COVERED = 0.95
 KEPT = 0.98
+# Everything here that decides a plan.
+CONSTANTS = (CONTINUATIONS, OWN_SHARE, COVERED, KEPT)
 
 
 def importance(
@@ -159,17 +161,23 @@ def best_support(
     wanted = neighbours.shape[1]
     ranks = np.empty(len(order), dtype=np.int64)
     ranks[order] = np.arange(len(order))
+    # The support holds at least j of a word's neighbours when the j-th best placed of
+    # them is in it: one pass gives the probability of that for every size.
+    placed = np.sort(ranks[neighbours], axis=1) if wanted > 1 else ranks[neighbours]
+    first = np.searchsorted(sizes, placed, side="right")
+    cells = first + np.arange(wanted) * (len(sizes) + 1)
+    weights = np.broadcast_to(mixed[:, None], cells.shape)
+    counted = np.bincount(
+        cells.reshape(-1), weights.reshape(-1), minlength=wanted * (len(sizes) + 1)
+    )
+    at_least = np.cumsum(counted.reshape(wanted, -1), axis=1)[:, : len(sizes)]
     best = Support(0, 0, -1.0)
-    placed = np.sort(ranks[neighbours], axis=1)
-    for size in sizes:
-        held = (placed < size).sum(axis=1)
-        mass = np.bincount(held, weights=mixed, minlength=wanted + 1)
-        counts = np.arange(wanted + 1)
+    for column, size in enumerate(sizes):
+        # Expected number of neighbours in the support, and of favoured ones.
+        held = np.cumsum(at_least[:, column])
         for favoured in range(1, min(wanted, size - 1) + 1):
             total = favoured * ratio + size - favoured
-            boosted = np.minimum(counts, favoured)
-            chance = (boosted * ratio + counts - boosted) / total
-            hits = float(mass @ chance)
+            hits = (held[favoured - 1] * (ratio - 1) + held[-1]) / total
             if hits > best.hits + 1e-12:
-                best = Support(size, favoured, hits)
+                best = Support(size, favoured, float(hits))
     return best
