@@ -34,7 +34,8 @@ def test_a_deployed_node_sends_what_it_charged_for(tmp_path, monkeypatch):
     config = tiny_config(tmp_path, **NOISED)
     owner = deployed_owner(tmp_path / "state", **{"max-record-epsilon": 1e6})
     node, seen = Node(config, owner), trained_on(monkeypatch)
-    keys = [p.record_key for p in node.perturb(request("")).prompts]
+    asked = node.perturb(request(""))
+    keys = [prompt.record_key for prompt in asked.prompts]
     reply = node.distil(distil_request("", keys))
     assert "fedcot" in reply.adapters
     assert seen[0] > 0
@@ -44,7 +45,7 @@ def test_a_deployed_node_sends_what_it_charged_for(tmp_path, monkeypatch):
     assert totals.exposed == 0
     cost = node._training(distil_request("")).private.epsilon(len(node.partition.train))
     assert 0 < cost < float("inf")
-    assert max(spent) > cost
+    assert max(spent) == pytest.approx(asked.prompt_epsilon + cost, abs=1e-6)
     # Delivered again: nothing is trained and nothing is charged.
     again = node.distil(distil_request("", keys))
     with Ledger(owner.folder("") / "ledger", record_epsilon=1e6) as ledger:

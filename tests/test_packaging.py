@@ -4,9 +4,12 @@ import tomllib
 from io import BytesIO
 from zipfile import ZipFile
 
+import pytest
+
 from fedcot.config import RunConfig
 from fedcot.privacy.accounting import prompt_epsilon
 from fedcot.privacy.vocabulary import world_vocabulary
+from fedcot.report.privacy_tables import curve_markdown, words_markdown
 from fedcot.report.results_table import results_markdown
 from fedcot.settings_table import markdown_table
 
@@ -102,3 +105,17 @@ def test_the_readme_says_what_a_prompt_costs(repository):
     cost = prompt_epsilon(8.0, vocabulary.length)
     sentence = f"of {vocabulary.length} slots may give away {cost:.0f}."
     assert sentence in " ".join((repository / "README.md").read_text().split())
+
+
+@pytest.mark.parametrize(
+    ("mark", "name", "table"),
+    [
+        ("privacy", "privacy-curve.json", curve_markdown),
+        ("words", "english-words.json", words_markdown),
+    ],
+)
+def test_the_readme_shows_what_privacy_costs(repository, mark, name, table):
+    readme = (repository / "README.md").read_text()
+    begin, end = f"<!-- {mark}: begin -->", f"<!-- {mark}: end -->"
+    shown = readme.split(begin)[1].split(end)[0].strip()
+    assert shown == table(repository / "results" / name).strip()

@@ -5,11 +5,23 @@ from pathlib import Path
 
 import pytest
 
+RESULTS = Path(__file__).resolve().parent.parent / "results"
+
 
 @pytest.fixture(scope="module")
 def result() -> dict:
-    file = Path(__file__).resolve().parent.parent / "results" / "main-job.json"
-    return json.loads(file.read_text(encoding="utf-8"))
+    return json.loads((RESULTS / "main-job.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def curve() -> dict:
+    return json.loads((RESULTS / "privacy-curve.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def words() -> dict[str, dict]:
+    found = json.loads((RESULTS / "english-words.json").read_text(encoding="utf-8"))
+    return {row["mechanism"]: row for row in found["mechanisms"]}
 
 
 def mean(result: dict, arm: str) -> float:
@@ -40,3 +52,54 @@ def test_the_private_arm_keeps_a_gain_that_public_prompts_do_not_give(
     test = result["paired_tests"]["fedcot > random-bank"]
     assert test["difference"] > 0
     assert test["p_value"] < 0.01
+
+
+def accuracy(curve: dict, mechanism: str) -> dict[float, float]:
+    return {
+        point["asked_prompt_epsilon"]: point["accuracy"]["mean"]
+        for point in curve["points"]
+        if point["mechanism"] == mechanism
+    }
+
+
+def test_the_epsilons_of_the_curve_are_those_that_were_asked_for(curve: dict) -> None:
+    assert len(curve["seeds"]) == 5
+    for point in curve["points"]:
+        asked = point["asked_prompt_epsilon"]
+        # A token mechanism is calibrated for each of 21 slots.
+        assert asked - 21 * 0.02 <= point["prompt_epsilon"] <= asked
+        assert len(point["accuracy"]["per_seed"]) == 5
+
+
+def test_a_whole_prompt_epsilon_of_a_few_nats_recovers_most_of_distil(
+    curve: dict,
+) -> None:
+    low = curve["random_bank"]["accuracy"]["mean"]
+    high = curve["distil"]["accuracy"]["mean"]
+    share = {
+        epsilon: (mean - low) / (high - low)
+        for epsilon, mean in accuracy(curve, "selection").items()
+    }
+    assert share[8.0] >= 0.8
+    assert share[4.0] >= 0.5
+
+
+def test_adaptive_is_better_than_the_other_token_mechanisms(curve: dict) -> None:
+    adaptive = accuracy(curve, "adaptive")
+    exponential, rank = accuracy(curve, "exponential"), accuracy(curve, "rank")
+    assert len(exponential) >= 3
+    assert all(adaptive[epsilon] > mean for epsilon, mean in exponential.items())
+    assert sum(adaptive[epsilon] > mean for epsilon, mean in rank.items()) >= 2
+    for other in ("exponential", "rank"):
+        assert curve["paired_tests"][f"adaptive > {other} at 84"]["p_value"] < 0.01
+
+
+def test_on_english_words_ranks_keep_more_than_scores(words: dict[str, dict]) -> None:
+    for row in ("exponential", "rank", "adaptive"):
+        assert 5.98 <= words[row]["exact_epsilon"] <= 6.0
+    # Half of the textbook's epsilon is not used.
+    assert words["nominal exponential"]["exact_epsilon"] < 3.5
+    everywhere = "near_over_the_vocabulary"
+    assert words["rank"][everywhere] >= 5 * words["exponential"][everywhere]
+    assert words["adaptive"]["near"] >= words["rank"]["near"]
+    assert words["adaptive"]["perplexity"] < words["rank"]["perplexity"]

@@ -388,6 +388,7 @@ def test_a_norm_that_bounds_nothing_is_refused():
 def run_config(**changes) -> RunConfig:
     return RunConfig(
         token_epsilon=8.0,
+        aggregation="fedavg",
         **{"noise_multiplier": 1.5, "max_grad_norm": 0.3, **changes},
     )
 

@@ -1,10 +1,14 @@
-"""What a node's ledger is charged for DP-SGD: each training, whole, to each record."""
+"""What a node's DP-SGD is charged, to each record, and where its noise comes from."""
 
+import dataclasses
+
+import numpy as np
 import pytest
 
 from fedcot.config import RunConfig
 from fedcot.node_private import PrivateTraining
 from fedcot.privacy.ledger import Ledger
+from fedcot.student import dp
 
 CONFIG = RunConfig(
     token_epsilon=8.0,
@@ -43,3 +47,36 @@ def test_every_training_is_charged_to_every_record_that_takes_part(tmp_path):
         assert [ledger.spent(key) for key in keys] == pytest.approx(
             [2 * cost] * 3, abs=1e-8
         )
+
+
+def test_noise_is_the_system_s_unless_a_test_asks_for_a_tape(monkeypatch):
+    given = []
+    monkeypatch.setattr(
+        dp, "train_adapter_privately", lambda *_, source, **__: given.append(source)
+    )
+
+    def noise(*, tape=False, partition=0, arm="fedcot", server_round=1):
+        config = dataclasses.replace(CONFIG, test_tape=tape)
+        PrivateTraining(config, partition_id=partition).train(
+            arm,
+            [[]] * 4,
+            base=None,
+            settings=None,
+            server_round=server_round,
+            seed=0,
+            adapter=None,
+        )
+        source = given[-1]
+        assert source.private == (not tape)
+        return tuple(source.below(np.full(8, 2**40)).tolist())
+
+    assert noise() != noise()
+    first = noise(tape=True)
+    assert first == noise(tape=True)
+    # Two adapters with the same noise would show the difference of their gradients.
+    others = {
+        noise(tape=True, partition=1),
+        noise(tape=True, arm="standalone"),
+        noise(tape=True, server_round=2),
+    }
+    assert len({first, *others}) == 4
