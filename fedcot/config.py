@@ -143,23 +143,23 @@ class RunConfig:
     )
     noise_multiplier: float = setting(
         0.0,
-        rules.NOT_NEGATIVE,
+        rules.NOISE,
         "DP-SGD noise of adapters that leave a client, in units of max-grad-norm; 0: "
         "no DP-SGD",
     )
     max_grad_norm: float = setting(
-        1.0, rules.POSITIVE, "largest norm of one record's gradient under DP-SGD"
+        1.0, rules.NORM, "largest norm of one record's gradient under DP-SGD"
     )
     freeze_lora_a: bool = setting(
         False, rules.ANY, "train only the B half of the adapter (FFA-LoRA)"
     )
     server_noise_multiplier: float = setting(
         0.0,
-        rules.NOT_NEGATIVE,
+        rules.NOISE,
         "noise of the mean of adapters, in units of server-clipping-norm; 0: none",
     )
     server_clipping_norm: float = setting(
-        1.0, rules.POSITIVE, "largest norm of one client's update in the mean"
+        1.0, rules.NORM, "largest norm of one client's update in the mean"
     )
     pairing: str = setting(
         "perturbed",
@@ -222,6 +222,12 @@ class RunConfig:
                     "(`aggregation=none`), because they never leave a client, found it "
                     "set; pass `-c aggregation=fedavg`."
                 )
+        if self.noise_multiplier > 0 and self.lora_dropout > 0:
+            raise ConfigError(
+                "`lora-dropout` must be 0 under DP-SGD, because its masks are drawn "
+                f"for all records in turn, found {self.lora_dropout}; pass "
+                "`-c lora-dropout=0.0`."
+            )
         if self.records_per_round > self.num_records:
             raise ConfigError(
                 f"`records-per-round` must be at most `num-records` "

@@ -60,6 +60,11 @@ def split_list(value: str) -> tuple[str, ...]:
 
 POSITIVE: Final = Rule("> 0 and finite", lambda value: 0 < value < math.inf)
 NOT_NEGATIVE: Final = Rule(">= 0 and finite", lambda value: 0 <= value < math.inf)
+# Below, accountants of Gaussian noise lose all digits; it protects nothing anyway.
+NOISE: Final = Rule(
+    "0, or >= 0.001 and finite", lambda value: value == 0 or 0.001 <= value < math.inf
+)
+NORM: Final = Rule("from 1e-100 to 1e100", lambda value: 1e-100 <= value <= 1e100)
 OPEN_UNIT: Final = Rule("inside (0, 1)", lambda value: 0 < value < 1)
 SHARE: Final = Rule("inside (0, 1]", lambda value: 0 < value <= 1)
 DROPOUT: Final = Rule("inside [0, 1)", lambda value: 0 <= value < 1)

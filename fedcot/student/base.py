@@ -130,11 +130,16 @@ def adapted(
                     parameter.requires_grad_(False)
         yield model
     finally:
-        model.unload()
-        base.model.requires_grad_(False)
-        base.model.eval()
-        if hasattr(base.model, "peft_config"):
-            del base.model.peft_config
+        try:
+            model.unload()
+            base.model.requires_grad_(False)
+            base.model.eval()
+            if hasattr(base.model, "peft_config"):
+                del base.model.peft_config
+        except BaseException:
+            # A base with half an adapter on it must not serve another training.
+            load_model.cache_clear()
+            raise
 
 
 def is_random_half(name: str) -> bool:

@@ -8,14 +8,13 @@ The guarantee covers the adapter after every step, not the time that a step take
 
 import time
 from collections.abc import Sequence
-from typing import Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fedcot.errors import FedcotError
+from fedcot.errors import ConfigError, FedcotError
 from fedcot.privacy.sampler import RandomSource
 from fedcot.student.base import (
     Adapter,
@@ -29,10 +28,6 @@ from fedcot.student.examples import Example
 from fedcot.student.noise import ClippedSum, poisson_mask
 from fedcot.student.record_gradients import RecordGradients, Row, rows_of
 from fedcot.student.training import TrainingOutcome, learning_rate
-
-# Numbers in the gradients that are held at a time: 256 MB in fp32.
-_MAX_HELD: Final = 2**26
-_MAX_RECORDS: Final = 32
 
 
 def train_adapter_privately(
@@ -90,6 +85,7 @@ def train_adapter_privately(
     started = time.perf_counter()
     with adapted(base, settings, seed=seed, adapter=adapter) as model:
         model.train()
+        _refuse_dropout(model)
         with RecordGradients(model, pad=base.tokenizer.pad_token_id) as gradients:
             gradients.check()
             optimizer = torch.optim.AdamW(gradients.trained, weight_decay=0.0)
@@ -150,9 +146,10 @@ def noised_mean(
     drawn = [records[int(index)] for index in np.flatnonzero(mask)]
     total = ClippedSum(gradients.size, privacy.max_grad_norm)
     losses: dict[str, list[float]] = {}
-    held = max(1, min(_MAX_RECORDS, _MAX_HELD // max(1, gradients.size)))
-    for start in range(0, len(drawn), held):
-        found, new = gradients.of(drawn[start : start + held])
+    # One at a time: records of one batch share its padding, and with weights that a
+    # server made for it one long record could take away what the others add.
+    for record in drawn:
+        found, new = gradients.of([record])
         for gradient in found:
             total.add(gradient)
         for task, values in new.items():
@@ -162,6 +159,27 @@ def noised_mean(
     noised = total.noised(privacy.noise_multiplier, source)
     mean: NDArray[np.float64] = noised / privacy.expected_batch
     return mean
+
+
+def _refuse_dropout(model: nn.Module) -> None:
+    """Refuse a student with dropout: its masks are drawn for all records in turn.
+
+    One record more or less would shift the masks, and so the gradients, of all that
+    come after it.
+    """
+    rates = [m.p for m in model.modules() if isinstance(m, nn.Dropout)]
+    config = getattr(model, "config", None)
+    stated = config.to_dict() if config is not None else {}
+    rates += [
+        value
+        for name, value in stated.items()
+        if ("dropout" in name or "pdrop" in name) and isinstance(value, float)
+    ]
+    if any(rate > 0 for rate in rates):
+        raise ConfigError(
+            "`student` must have no dropout under DP-SGD, found a rate of "
+            f"{max(rates)}; set it to 0 in the student's config.json."
+        )
 
 
 class _History:

@@ -22,6 +22,8 @@ STEP_BITS: Final = 31
 # little below the stated norm leaves room for that, a thousand times what was measured.
 SLACK: Final = 2.0**-10
 _BITS: Final = 53
+SMALLEST_NORM: Final = 1e-100
+LARGEST_NORM: Final = 1e100
 
 
 def poisson_mask(
@@ -114,8 +116,12 @@ class ClippedSum:
     """
 
     def __init__(self, size: int, clip_norm: float) -> None:
-        if not 0 < clip_norm < math.inf:
-            raise ValueError(f"`clip_norm` must be > 0 and finite, found {clip_norm}.")
+        # Outside, quotients of norms lose digits, and a clipped vector may be longer.
+        if not SMALLEST_NORM <= clip_norm <= LARGEST_NORM:
+            raise ValueError(
+                f"`clip_norm` must be from {SMALLEST_NORM} to {LARGEST_NORM}, found "
+                f"{clip_norm}."
+            )
         self.clip_norm = clip_norm
         # A power of two, so that whole steps are exact in any unit.
         self.step = 2.0 ** (math.frexp(clip_norm)[1] - STEP_BITS)

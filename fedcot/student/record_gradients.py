@@ -184,10 +184,10 @@ class RecordGradients:
             parameter.grad = None
             room = _CHECK_TOLERANCE * float(expected.abs().max()) + 1e-9
             others = [row for row in range(len(rows)) if row != chosen]
-            if (
-                float((found[chosen] - expected).abs().max()) > room
-                or float(found[others].abs().max()) > room
-            ):
+            own = float((found[chosen] - expected).abs().max())
+            foreign = float(found[others].abs().max())
+            # Written so that what is no number fails.
+            if not (own <= room and foreign <= room):
                 raise FedcotError(
                     "The gradients of single records are wrong for this student, so "
                     "DP-SGD would protect nothing; choose other `target-modules`."
