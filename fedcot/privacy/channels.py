@@ -161,7 +161,11 @@ CHANNELS: dict[str, Builder] = {
     "saliency": lambda given: SaliencyChannel(
         given.vocabulary,
         given.token_epsilon,
-        prompt_epsilon=given.prompt_epsilon,
+        # Removal costs half of what any replacement does.
+        removal_epsilon=(
+            given.prompt_epsilon or given.vocabulary.length * given.token_epsilon
+        )
+        / 2,
         information=None if given.bank is None else _information(given.bank),
     ),
     "selection": lambda given: SelectionChannel(

@@ -283,15 +283,6 @@ def audit_end_to_end(
     return check_end_to_end(laws, vocabulary, channel)
 
 
-def replacement_epsilon(channel: Channel) -> float:
-    """Return the nats claimed for a prompt replaced by any other.
-
-    A channel that claims less for a prompt zeroed out states it as
-    `replacement_epsilon`; for all others it is the prompt epsilon.
-    """
-    return float(getattr(channel, "replacement_epsilon", channel.prompt_epsilon))
-
-
 def _claim(
     channel: Channel, left: NDArray[np.int64], right: NDArray[np.int64]
 ) -> tuple[str, float]:
@@ -300,9 +291,11 @@ def _claim(
     if changed == 0:
         return "equal encodings", 0.0
     kind = f"{changed} of {channel.slots} tokens replaced"
-    whole = replacement_epsilon(channel)
+    whole = channel.prompt_epsilon
     if not (left != PAD_ID).any() or not (right != PAD_ID).any():
-        kind, whole = f"prompt of {changed} tokens zeroed out", channel.prompt_epsilon
+        kind = f"prompt of {changed} tokens zeroed out"
+        # A channel that claims less for a prompt that is removed says so.
+        whole = float(getattr(channel, "removal_epsilon", whole))
     if math.isinf(channel.token_epsilon):
         return kind, whole
     return kind, min(float_up(Fraction(channel.token_epsilon) * changed), whole)

@@ -56,8 +56,8 @@ class SaliencyChannel:
     vocabulary : Vocabulary
         N words, of which padding never gets a budget.
     token_epsilon : float
-        Nats, finite, > 0: the average of a slot, where `prompt_epsilon` is 0.
-    prompt_epsilon : float
+        Nats, finite, > 0: the average of a slot, where `removal_epsilon` is 0.
+    removal_epsilon : float
         Nats, finite: the total E of a prompt; 0 stands for ``slots * token_epsilon``.
     information : ndarray of float, shape (N,), optional
         Public, >= 0: the weight of each word when the total is shared out, for example
@@ -67,12 +67,13 @@ class SaliencyChannel:
 
     Attributes
     ----------
-    prompt_epsilon : float
+    removal_epsilon : float
         Nats for the removal of a prompt, E, rounded up to a nano-nat.
-    replacement_epsilon : float
-        Nats for the replacement of a prompt, 2 E, rounded up to a nano-nat.
+    prompt_epsilon : float
+        Nats for any replacement of a prompt, 2 E, rounded up to a nano-nat. This is
+        what is charged, so that sums with other mechanisms hold for replacement too.
     token_epsilon : float
-        Nats for the replacement or removal of one token: `replacement_epsilon`.
+        Nats for the replacement or removal of one token: `prompt_epsilon`.
     requested_epsilon : float
         Nats, the average of a slot that was asked for.
     unit : Fraction
@@ -87,13 +88,13 @@ class SaliencyChannel:
 
     name = "saliency"
     guarantee = (
-        "pure differential privacy of a whole prompt against its removal, from integer "
-        "weights; twice that epsilon against its replacement or any change of one token"
+        "pure local differential privacy of a whole prompt, from integer weights; half "
+        "of it against the prompt's removal, and no less than all of it for one token"
     )
     adjacency = (
-        "zero-out of a whole prompt: all its tokens replaced by padding (prompt and "
-        "record epsilon); the replacement of a prompt, and the replacement or removal "
-        "of one token, cost up to twice the prompt epsilon (token epsilon)"
+        "any replacement of a whole prompt (prompt, record and token epsilon), so one "
+        "token is not cheaper than all; zero-out, all its tokens replaced by padding, "
+        "costs half of that"
     )
 
     def __init__(
@@ -101,19 +102,19 @@ class SaliencyChannel:
         vocabulary: Vocabulary,
         token_epsilon: float,
         *,
-        prompt_epsilon: float = 0.0,
+        removal_epsilon: float = 0.0,
         information: NDArray[np.float64] | None = None,
         resolution: int | None = None,
     ) -> None:
         self.slots = vocabulary.length
         self.size = len(vocabulary.words)
         self.resolution = _checked_resolution(resolution, self.size)
-        total = _checked_total(token_epsilon, prompt_epsilon, self.slots)
+        total = _checked_total(token_epsilon, removal_epsilon, self.slots)
         _check_reachable(total / self.slots, self.resolution)
         self.requested_epsilon = float(total / self.slots)
-        self.prompt_epsilon = nats(math.ceil(total * NANO))
-        self.replacement_epsilon = nats(math.ceil(2 * total * NANO))
-        self.token_epsilon = self.replacement_epsilon
+        self.removal_epsilon = nats(math.ceil(total * NANO))
+        self.prompt_epsilon = nats(math.ceil(2 * total * NANO))
+        self.token_epsilon = self.prompt_epsilon
         self.units = UNITS_PER_SLOT * self.slots
         self.unit = total / self.units
         boosts = [
@@ -268,14 +269,17 @@ def unigram_information(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.insert(-np.log(words / (words.sum() + 1.0)), PAD_ID, 0.0)
 
 
-def _checked_total(token_epsilon: float, prompt_epsilon: float, slots: int) -> Fraction:
+def _checked_total(
+    token_epsilon: float, removal_epsilon: float, slots: int
+) -> Fraction:
     token = checked_epsilon(token_epsilon)
-    if not (math.isfinite(prompt_epsilon) and prompt_epsilon >= 0):
+    if not (math.isfinite(removal_epsilon) and removal_epsilon >= 0):
         raise ConfigError(
-            f"`prompt-epsilon` must be >= 0 and finite, found {prompt_epsilon}; pass "
-            "0 for `token-epsilon` times the number of slots."
+            "`prompt-epsilon` must be >= 0 and finite, found "
+            f"{2 * removal_epsilon}; pass 0 for `token-epsilon` times the number of "
+            "slots."
         )
-    return Fraction(prompt_epsilon) or slots * Fraction(token)
+    return Fraction(removal_epsilon) or slots * Fraction(token)
 
 
 def _checked_resolution(resolution: int | None, size: int) -> int:

@@ -16,7 +16,6 @@ from fedcot.privacy.end_to_end import (
     end_to_end_laws,
     production_path,
     reduced_vocabulary,
-    replacement_epsilon,
 )
 from fedcot.privacy.exponential import calibrated_exponential
 from fedcot.privacy.identity import IdentityChannel
@@ -96,10 +95,13 @@ def test_the_mechanism_none_claims_nothing_and_still_hides_what_is_not_encoded(
     assert set(found.values()) == {math.inf}
 
 
-def test_replacing_may_cost_more_than_zeroing_out():
-    channel = SaliencyChannel(WORDS, 3.0)
-    assert replacement_epsilon(channel) == 2 * channel.prompt_epsilon == 12
-    assert replacement_epsilon(RankChannel(WORDS, 2.0)) == pytest.approx(4, abs=1e-5)
+def test_removal_may_cost_less_than_replacing(tmp_path):
+    channel = RIGHT["saliency"]()
+    assert channel.prompt_epsilon == 2 * channel.removal_epsilon
+    report = audit_end_to_end(WORDS, channel, tmp_path, source=SOURCE)
+    removed = [c for c in report.checks if "zeroed out" in c.neighbours]
+    assert removed
+    assert all(check.epsilon <= channel.removal_epsilon for check in removed)
 
 
 class Wrapped:
@@ -174,7 +176,7 @@ WRONG = {
         RIGHT["saliency"](), token_epsilon=3.0
     ),
     "saliency claimed for replacement": Wrapped(
-        RIGHT["saliency"](), replacement_epsilon=6.0
+        RIGHT["saliency"](), prompt_epsilon=6.0
     ),
     "a token of selection claimed by itself": Wrapped(
         RIGHT["selection"](), token_epsilon=2.0

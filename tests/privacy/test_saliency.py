@@ -44,12 +44,12 @@ Laws = Mapping[tuple[int, ...], dict[tuple[int, ...], Fraction]]
 def coarse_channel() -> SaliencyChannel:
     """4 draws for each of 5 words: 20**3 draws a prompt are all the draws there are."""
     return SaliencyChannel(
-        TINY, 1.0, prompt_epsilon=TOTAL, information=INFORMATION, resolution=4
+        TINY, 1.0, removal_epsilon=TOTAL, information=INFORMATION, resolution=4
     )
 
 
 def fine_channel() -> SaliencyChannel:
-    return SaliencyChannel(TINY, 1.0, prompt_epsilon=TOTAL, information=INFORMATION)
+    return SaliencyChannel(TINY, 1.0, removal_epsilon=TOTAL, information=INFORMATION)
 
 
 def enumerated(channel: SaliencyChannel, prompt: tuple[int, ...]) -> dict:
@@ -117,7 +117,7 @@ class SpendingChannel(SaliencyChannel):
 def test_a_mutant_that_breaks_the_total_is_noticed(
     mutant: type[SaliencyChannel],
 ) -> None:
-    channel = mutant(TINY, 1.0, prompt_epsilon=TOTAL, resolution=4)
+    channel = mutant(TINY, 1.0, removal_epsilon=TOTAL, resolution=4)
     laws = {prompt: enumerated(channel, prompt) for prompt in [EMPTY, (3, 4, 3)]}
     laws |= {prompt: enumerated(channel, prompt) for prompt in [(0, 3, 3), (4, 3, 4)]}
     with pytest.raises(AssertionError):
@@ -272,12 +272,12 @@ def test_the_draws_do_not_depend_on_the_prompt() -> None:
 
 def test_the_epsilons_and_their_neighbours_are_stated() -> None:
     channel = SaliencyChannel(TINY, 1.5)
-    assert channel.prompt_epsilon == 4.5
-    assert channel.replacement_epsilon == channel.token_epsilon == 9.0
+    assert channel.removal_epsilon == 4.5
+    assert channel.prompt_epsilon == channel.token_epsilon == 9.0
     assert channel.requested_epsilon == 1.5
     assert "whole prompt" in channel.adjacency
-    assert "twice" in channel.guarantee
-    assert SaliencyChannel(TINY, 1.5, prompt_epsilon=3.0).requested_epsilon == 1.0
+    assert "half of it" in channel.guarantee
+    assert SaliencyChannel(TINY, 1.5, removal_epsilon=3.0).requested_epsilon == 1.0
 
 
 def test_information_comes_from_smoothed_public_counts() -> None:
@@ -315,7 +315,7 @@ def test_an_impossible_epsilon_is_refused(epsilon: float) -> None:
 @pytest.mark.parametrize("total", [-1.0, math.nan, math.inf])
 def test_an_impossible_total_is_refused(total: float) -> None:
     with pytest.raises(ConfigError, match="`prompt-epsilon` must"):
-        SaliencyChannel(TINY, 1.0, prompt_epsilon=total)
+        SaliencyChannel(TINY, 1.0, removal_epsilon=total)
 
 
 @pytest.mark.parametrize(
