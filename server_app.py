@@ -153,6 +153,9 @@ def _finish(
             budget,
             arms=strategy.arms,
             record_epsilon_max=max(state.charged.values(), default=0.0),
+            record_delta_max=max(state.charged_delta.values(), default=0.0),
+            only_own_prompts=not state.refused
+            and set(state.charged.values()) <= {0.0, budget.charge},
             metrics_sent=simulated or state.metrics_sent,
         ),
         traffic=strategy.traffic,

@@ -26,6 +26,10 @@ SILENT: Final = "no prompt is sent"
 NO_PROMPT: Final = f"{SILENT}; see uncharged"
 RAW: Final = "none: private questions are sent as they are"
 EXPOSED_BEFORE: Final = "an earlier run sent a record of this node unprotected"
+TRAINED_BEFORE: Final = (
+    "earlier trainings of a record by DP-SGD are in the sum, which so holds at delta "
+    "and for zero-out only"
+)
 TRAINED: Final = "none: adapters trained on private questions or labels are sent"
 TRAINED_PRIVATELY: Final = (
     "DP-SGD, (epsilon, delta) of one record over all rounds, zero-out: the record "
@@ -164,12 +168,32 @@ def check_prompt_epsilon(config: RunConfig, plan: PrivacyPlan) -> None:
         )
 
 
+def check_variations(config: RunConfig, clients: int) -> None:
+    """Refuse to ask a record twice with another bank: that costs it twice.
+
+    Raises
+    ------
+    ConfigError
+        Some record of a client would be asked more than once.
+    """
+    records = partition_size(config, clients)
+    asked = config.num_server_rounds * min(config.records_per_round, records)
+    if config.bank_variations and asked > records:
+        raise ConfigError(
+            "`bank-variations` must be false where a record is asked more than once, "
+            f"found {asked} prompts of {records} records of a client; pass for example "
+            f"`-c num-records={asked * clients}`."
+        )
+
+
 def arm_epsilons(
     arm: str,
     config: RunConfig,
     plan: PrivacyPlan,
     *,
     charged: float | None = None,
+    charged_delta: float = 0.0,
+    is_own: bool = True,
     silent: str = NO_PROMPT,
 ) -> ArmEpsilons:
     """Return what one arm gives away.
@@ -179,17 +203,30 @@ def arm_epsilons(
     charged : float | None
         Nats charged to the record that was charged most, for prompts and for private
         training as the ledger adds them up; None: what is planned.
+    charged_delta : float
+        Sum of the deltas at which a record's earlier trainings are charged; with any,
+        no pure epsilon holds, and what holds at a delta holds at `delta` plus this.
+    is_own : bool
+        Whether nothing but this run's prompts was charged to any record; then they
+        compose at delta, else only the sum is stated.
     silent : str
         The guarantee of an arm that sends no prompt.
     """
-    costs = _prompt_epsilons(arm, plan, charged=charged, silent=silent)
+    costs = _prompt_epsilons(arm, plan, charged=charged, is_own=is_own, silent=silent)
+    if charged_delta > 0 and arm == "fedcot":
+        costs = dataclasses.replace(
+            costs,
+            record_epsilon=math.inf,
+            record_epsilon_at_delta=costs.record_epsilon,
+            guarantee=f"{costs.guarantee}; {TRAINED_BEFORE}",
+        )
     if _is_trained(arm, config):
         return _with_training(costs, config, plan, charged=charged)
     return costs
 
 
 def _prompt_epsilons(
-    arm: str, plan: PrivacyPlan, *, charged: float | None, silent: str
+    arm: str, plan: PrivacyPlan, *, charged: float | None, is_own: bool, silent: str
 ) -> ArmEpsilons:
     """Return what the prompts of an arm give away."""
     token, prompt, record, at_delta, guarantee = 0.0, 0.0, 0.0, 0.0, silent
@@ -206,7 +243,9 @@ def _prompt_epsilons(
         if math.isinf(prompt):
             # Seeded draws were charged, but nothing is guaranteed for them.
             record = math.inf
-        at_delta = min(record, plan.record_epsilon_at_delta)
+        # Composition at delta is that of this run's prompt alone.
+        alone = is_own and charged in (None, plan.charge)
+        at_delta = min(record, plan.record_epsilon_at_delta) if alone else record
         if record > prompt:
             # The node's ledger remembers earlier runs: only their sum is stated.
             at_delta = record
@@ -243,14 +282,10 @@ def _with_training(
 
 def _together(plan: PrivacyPlan, charged: float | None) -> float:
     """Return prompts and DP-SGD of one record together, in nats at delta."""
-    planned = (plan.charge, plan.charge + plan.training_epsilon)
-    if charged is None or charged <= planned[0]:
+    if charged is None or charged <= plan.charge:
         return plan.trained_record_epsilon
-    # The ledger rounds each charge up to a nano-nat.
-    if math.isclose(charged, planned[1], rel_tol=0.0, abs_tol=1e-8):
-        return plan.trained_record_epsilon
-    # Earlier runs are in the sum, and this run's training may not be yet.
-    return charged + plan.training_epsilon
+    # What was granted for training is in the sum already, at this run's delta.
+    return max(charged, plan.trained_record_epsilon)
 
 
 def _is_trained(arm: str, config: RunConfig) -> bool:

@@ -30,6 +30,7 @@ from fedcot.mechanism import (
 )
 from fedcot.models.sources import artefact_hash
 from fedcot.node_pairs import used_indices
+from fedcot.node_private import PrivateTraining
 from fedcot.node_runs import run_name
 from fedcot.node_state import Owner, PairStore, private_files
 from fedcot.node_training import NodeTraining
@@ -141,10 +142,11 @@ class Node:
                 zip(records, ledger.pseudonyms(list(records), run=run), strict=True)
             )
             releases: Sequence[Release] = ()
-            spent = 0.0
+            spent = spent_delta = 0.0
             if "fedcot" in request.sources:
                 releases = self._release(ledger, request, records, vocabulary)
                 spent = max(ledger.spent(key, run=run) for key in records)
+                spent_delta = max(ledger.spent_delta(key) for key in records)
             raw = records if RAW_SOURCE in request.sources else {}
             if raw:
                 # First of all: once they are written down anywhere, they may be sent.
@@ -166,6 +168,7 @@ class Node:
             channel_hash=request.channel_hash,
             prompt_epsilon=max((r.prompt_epsilon for r in releases), default=0.0),
             spent_record_epsilon=spent,
+            spent_record_delta=spent_delta,
             num_fresh=sum(prompt.fresh for prompt in prompts),
             num_refused=asked - len(releases),
             prompts=prompts,
@@ -180,9 +183,10 @@ class Node:
         ------
         ConfigError
             An adapter would leave that saw private labels or questions, and the owner
-            did not allow it.
+            did not allow it, or not at this delta.
         """
         self._check_shared(request.arms)
+        self._check_delta(request.arms)
         run = self._run_name(request.run_key)
         trainer = self._training(request)
         limit = record_limit(self.config)
@@ -256,6 +260,16 @@ class Node:
                 "`-c noise-multiplier=1.0`."
             )
 
+    def _check_delta(self, arms: Sequence[str]) -> None:
+        private = PrivateTraining(self.config, partition_id=self.owner.partition_id)
+        limit = self.owner.max_record_delta
+        if self.config.delta > limit and any(map(private.covers, arms)):
+            raise ConfigError(
+                f"`delta` must be at most the node's `max-record-delta` ({limit}) "
+                f"where adapters are trained privately, found {self.config.delta}; "
+                f"pass `-c delta={min(limit, 1e-6)}`."
+            )
+
     def _release(
         self,
         ledger: Ledger,
@@ -283,10 +297,17 @@ class Node:
         return TapeRandomSource(derive_seed(self.config.seed, *path))
 
     def _ledger(self, run_dir: str, limit: float = float("inf")) -> Ledger:
-        """Open the node's ledger under the lower of the two limits, in nats."""
+        """Open the node's ledger under the lower of the two limits, in nats.
+
+        The limit of the deltas is the owner's alone.
+        """
         record_epsilon = min(limit, self.owner.max_record_epsilon)
         folder = self.owner.folder(run_dir) / "ledger"
-        return Ledger(folder, record_epsilon=record_epsilon)
+        return Ledger(
+            folder,
+            record_epsilon=record_epsilon,
+            record_delta=self.owner.max_record_delta,
+        )
 
     def _keys(self, ledger: Ledger) -> list[str]:
         """Return the key of each training record.

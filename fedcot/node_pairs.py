@@ -141,7 +141,11 @@ class NodePairs:
                 store.put_question(sent.key, sent.key)
             elif sent.key not in records:
                 continue
-            store.put_rationale(sent.key, sent.text, sent.answer, parsed=sent.parsed)
+            # A teacher that keeps to the length limit writes fewer words. What is
+            # dropped here is dropped before any filter looks at a label.
+            fits = len(sent.text.split()) <= self.config.max_new_tokens
+            parsed = sent.parsed and fits
+            store.put_rationale(sent.key, sent.text, sent.answer, parsed=parsed)
         for store in stores.values():
             store.save()
 

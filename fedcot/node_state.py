@@ -18,6 +18,8 @@ from fedcot.errors import ConfigError
 from fedcot.runs import write_json
 
 UNLIMITED = float("inf")
+# Ten runs at the settings' own delta.
+MAX_RECORD_DELTA = 1e-5
 
 
 def inside_simulation() -> bool:
@@ -45,6 +47,10 @@ class Owner:
     max_record_epsilon : float
         The owner's limit for one record over all runs, in nats; required unless
         simulated.
+    max_record_delta : float
+        The owner's limit for the sum of deltas of one record's trainings over all runs,
+        in (0, 1); 1e-5 where none is given. No run may ask for a larger delta: the
+        server chooses it, and near 1 it makes any epsilon worthless.
     allow_raw_prompts : bool
         Whether private questions may be sent as they are.
     """
@@ -54,6 +60,7 @@ class Owner:
     simulated: bool
     state_dir: Path | None
     max_record_epsilon: float
+    max_record_delta: float
     allow_raw_prompts: bool
 
     @classmethod
@@ -92,6 +99,7 @@ class Owner:
             simulated=simulated,
             state_dir=Path(state_dir) if state_dir else None,
             max_record_epsilon=_limit(node_config, "max-record-epsilon"),
+            max_record_delta=_probability(node_config, "max-record-delta"),
             allow_raw_prompts=_flag(node_config, "allow-raw-prompts") or simulated,
         )
 
@@ -212,3 +220,13 @@ def _limit(node_config: Mapping[str, Any], key: str) -> float:
             f"example --node-config '{key}=250.0'."
         )
     return float(value)
+
+
+def _probability(node_config: Mapping[str, Any], key: str) -> float:
+    value = node_config.get(key, MAX_RECORD_DELTA)
+    if type(value) is not float or not 0 < value < 1:
+        raise ConfigError(
+            f"`{key}` must be in (0, 1) in the node config, found {value!r}; pass for "
+            f"example --node-config '{key}=1e-5'."
+        )
+    return value

@@ -10,7 +10,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from fedcot.budget import check_prompt_epsilon, plan_run, world_channel
+from fedcot.budget import (
+    check_prompt_epsilon,
+    check_variations,
+    plan_run,
+    world_channel,
+)
 from fedcot.config import RunConfig
 from fedcot.errors import ConfigError
 from fedcot.runs import check_free
@@ -39,20 +44,8 @@ def check_run(config: RunConfig, *, num_supernodes: int, run_dir: Path) -> None:
     _check_data(config, clients)
     plan = plan_run(config, world_channel(config), num_partitions=clients)
     check_prompt_epsilon(config, plan)
-    _check_variations(config, clients)
+    check_variations(config, clients)
     _check_models(config)
-
-
-def _check_variations(config: RunConfig, clients: int) -> None:
-    """Refuse to ask a record twice with another bank: that costs it twice."""
-    records = config.num_records // clients
-    asked = config.num_server_rounds * min(config.records_per_round, records)
-    if config.bank_variations and asked > records:
-        raise ConfigError(
-            "`bank-variations` must be false where a record is asked more than once, "
-            f"found {asked} prompts of {records} records of a client; pass for example "
-            f"`-c num-records={asked * clients}`."
-        )
 
 
 def _check_nodes(config: RunConfig, num_supernodes: int) -> None:

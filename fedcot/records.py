@@ -155,8 +155,10 @@ class PerturbReply(Wire):
     `prompt_epsilon` is the charge of one prompt, `spent_record_epsilon` the largest
     total that a record of this round has been charged over all runs, both in nats. It
     is infinite where an earlier run sent one of these records unprotected; what this
-    run sends unprotected belongs to other arms and is not in it. `num_fresh` counts
-    the prompts that this run sends for the first time.
+    run sends unprotected belongs to other arms and is not in it. `spent_record_delta`
+    is the largest sum of deltas that a record of this round was charged for training
+    over all runs; the total holds up to it. `num_fresh` counts the prompts that this
+    run sends for the first time.
     """
 
     partition_id: int
@@ -165,6 +167,7 @@ class PerturbReply(Wire):
     channel_hash: str
     prompt_epsilon: float
     spent_record_epsilon: float
+    spent_record_delta: float
     num_fresh: int
     num_refused: int
     prompts: tuple[PerturbedPrompt, ...] = ()
@@ -181,8 +184,9 @@ class PerturbReply(Wire):
                 raise WireError("A prompt holds an id outside the vocabulary.")
         if self.num_fresh != sum(prompt.fresh for prompt in self.prompts):
             raise WireError("`num-fresh` must count the fresh prompts.")
-        if min(self.num_refused, self.prompt_epsilon, self.spent_record_epsilon) < 0:
-            raise WireError("Counts and epsilons must be >= 0.")
+        spent = (self.spent_record_epsilon, self.spent_record_delta)
+        if min(self.num_refused, self.prompt_epsilon, *spent) < 0:
+            raise WireError("Counts, epsilons and deltas must be >= 0.")
         for group in (self.prompts, self.raw_prompts):
             if len({prompt.record_key for prompt in group}) != len(group):
                 raise WireError("A record key stands twice in one reply.")

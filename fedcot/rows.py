@@ -14,6 +14,7 @@ from fedcot.errors import WireError
 from fedcot.privacy.ledger import Release
 
 # A key is a record's pseudonym, an HMAC; nothing else may stand where it stands.
+LONGEST_RATIONALE: Final = 4000
 RECORD_KEY: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -91,9 +92,15 @@ class SentRationale:
     answer: str
 
     def __post_init__(self) -> None:
-        """Check the source: it becomes a file name on the client."""
+        """Check the source, which becomes a file name on the client, and the length.
+
+        How long a client trains is seen by the server, and grows with the longest
+        rationale that it keeps.
+        """
         if self.source not in SENT_SOURCES:
             raise WireError(f"`source` must be one of {', '.join(SENT_SOURCES)}.")
+        if len(self.text) > LONGEST_RATIONALE or len(self.answer) > LONGEST_RATIONALE:
+            raise WireError(f"A rationale must have at most {LONGEST_RATIONALE} signs.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence, Sized
 from flwr.serverapp import Grid
 
 from fedcot.arms import SOURCES, shares_adapter
+from fedcot.budget import check_variations
 from fedcot.config import RunConfig
 from fedcot.errors import FedcotError
 from fedcot.privacy.accounting import NEIGHBORING_RELATION
@@ -146,6 +147,7 @@ class FedCoT(PhasedStrategy):
             self._receive_all(QUERY_IDENTIFY)
             self._require(state.members, QUERY_IDENTIFY)
             self.arms = allowed_arms(self.arms, state.members)
+            check_variations(self.config, len(state.members))
         state.sampled = sample_partitions(
             state.members,
             fraction=self.config.fraction_train,

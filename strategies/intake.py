@@ -92,6 +92,8 @@ class Intake:
     def _prompts(self, state: RoundState, answer: Answer) -> None:
         reply = PerturbReply.decode(answer.content)
         partition = _own_partition(state, answer, reply.partition_id)
+        before = state.charged_delta.get(partition, 0.0)
+        state.charged_delta[partition] = max(before, reply.spent_record_delta)
         # First of all: whatever is wrong with the reply, it was released.
         if reply.prompts or reply.prompt_epsilon or reply.spent_record_epsilon:
             self._spent(state, partition, reply)

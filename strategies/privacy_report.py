@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from fedcot.budget import NO_PROMPT, TRAINED_PRIVATELY, arm_epsilons
+from fedcot.budget import NO_PROMPT, TRAINED_PRIVATELY, ArmEpsilons, arm_epsilons
 from fedcot.config import RunConfig
 from fedcot.privacy.accounting import TRAINING_ADJACENCY, PrivacyPlan
 
@@ -24,6 +24,8 @@ def privacy_report(
     *,
     arms: tuple[str, ...],
     record_epsilon_max: float,
+    record_delta_max: float = 0.0,
+    only_own_prompts: bool = False,
     metrics_sent: bool,
 ) -> dict[str, Any]:
     """Return the `privacy` part of the summary.
@@ -36,13 +38,32 @@ def privacy_report(
         The arms that ran.
     record_epsilon_max : float
         Nats charged to the record that was charged most, over all rounds.
+    record_delta_max : float
+        Sum of the deltas of earlier trainings that a node's ledger stated, the largest.
+    only_own_prompts : bool
+        Whether no record was charged anything but this run's prompts.
     metrics_sent : bool
         Whether a client sent losses and accuracies, as they do in a simulation.
     """
     uncharged = [METRICS_SENT] if metrics_sent else []
     uncharged.append(SEEN_BY_WAITING)
     per_arm = {
-        arm: _arm_line(arm, config, plan, record_epsilon_max, uncharged) for arm in arms
+        arm: _arm_line(
+            plan,
+            arm_epsilons(
+                arm,
+                config,
+                plan,
+                charged=record_epsilon_max,
+                charged_delta=record_delta_max,
+                is_own=only_own_prompts,
+                silent=NO_PROMPT if metrics_sent else NOTHING,
+            ),
+            mechanism=config.mechanism if arm == "fedcot" else "none",
+            delta=config.delta + (record_delta_max if arm == "fedcot" else 0.0),
+            uncharged=uncharged,
+        )
+        for arm in arms
     }
     worst = max(
         arms,
@@ -59,19 +80,13 @@ def privacy_report(
 
 
 def _arm_line(
-    arm: str,
-    config: RunConfig,
     plan: PrivacyPlan,
-    record_epsilon_max: float,
+    costs: ArmEpsilons,
+    *,
+    mechanism: str,
+    delta: float,
     uncharged: list[str],
 ) -> Mapping[str, Any]:
-    costs = arm_epsilons(
-        arm,
-        config,
-        plan,
-        charged=record_epsilon_max,
-        silent=NO_PROMPT if METRICS_SENT in uncharged else NOTHING,
-    )
     adjacency = plan.adjacency
     if TRAINED_PRIVATELY in costs.guarantee:
         adjacency = f"{adjacency}; training: {TRAINING_ADJACENCY}"
@@ -79,12 +94,12 @@ def _arm_line(
         "unit": plan.unit,
         "neighboring_relation": plan.neighboring_relation,
         "adjacency": adjacency,
-        "mechanism": config.mechanism if arm == "fedcot" else "none",
+        "mechanism": mechanism,
         "token_epsilon": costs.token_epsilon,
         "prompt_epsilon_max": costs.prompt_epsilon,
         "record_epsilon_max": costs.record_epsilon,
         "record_epsilon_at_delta": costs.record_epsilon_at_delta,
-        "delta": config.delta,
+        "delta": delta,
         "guarantee": costs.guarantee,
         "uncharged": uncharged,
     }

@@ -47,6 +47,9 @@ class RoundState:
     charged : dict of int to float
         Upper bound, in nats, for the record that was charged most over all rounds: a
         grant counts from when it is sent, since its reply may be lost.
+    charged_delta : dict of int to float
+        The largest sum of deltas that a client's ledger has stated for one record over
+        all runs and rounds; it never falls.
     released : set of int
         Partitions that released something in this run; it is re-sent at no cost.
     prompts_sent, prompts_before : dict of int to list
@@ -81,6 +84,7 @@ class RoundState:
     evaluated: dict[int, EvaluateReply] = field(default_factory=dict)
     aggregated: Adapters = field(default_factory=dict)
     charged: dict[int, float] = field(default_factory=dict)
+    charged_delta: dict[int, float] = field(default_factory=dict)
     answered_counts: dict[tuple[str, int], int] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
     exhausted: set[int] = field(default_factory=set)
@@ -100,6 +104,7 @@ class RoundState:
             members=self.members,
             aggregated=self.aggregated,
             charged=self.charged,
+            charged_delta=self.charged_delta,
             answered_counts=self.answered_counts,
             failures=self.failures,
             exhausted=self.exhausted,

@@ -13,6 +13,7 @@ from fedcot.budget import (
     UNKNOWN_RATE,
     arm_epsilons,
     arm_lines,
+    check_variations,
     plan_arms,
     plan_run,
     private_training,
@@ -22,6 +23,7 @@ from fedcot.budget import (
 )
 from fedcot.config import RunConfig
 from fedcot.data.partition import partition_size
+from fedcot.errors import ConfigError
 from fedcot.privacy.accounting import DpTraining, training_epsilon
 from fedcot.student.dp_settings import training_schedule, used_counts
 
@@ -104,12 +106,13 @@ def test_of_two_arms_without_a_pure_epsilon_the_raw_one_is_worst() -> None:
 def test_what_earlier_runs_charged_is_added_to_dp_sgd() -> None:
     plan = TRAINED_PLAN
     planned = arm_epsilons("fedcot", TRAINED_RUN, plan).record_epsilon_at_delta
-    for charged in (0.0, plan.charge, plan.charge + plan.training_epsilon):
+    for charged in (0.0, plan.charge):
         found = arm_epsilons("fedcot", TRAINED_RUN, plan, charged=charged)
         assert found.record_epsilon_at_delta == planned
-    for charged in (plan.charge + 1.0, 500.0):
+    for charged in (plan.charge + plan.training_epsilon, plan.charge + 1.0, 500.0):
         found = arm_epsilons("fedcot", TRAINED_RUN, plan, charged=charged)
-        assert found.record_epsilon_at_delta == charged + plan.training_epsilon
+        # Granted training is in the charge; never below what is planned.
+        assert found.record_epsilon_at_delta == max(charged, planned)
     found = arm_epsilons("fedcot", TRAINED_RUN, plan, charged=math.inf)
     assert math.isinf(found.record_epsilon_at_delta)
     assert EXPOSED_BEFORE in found.guarantee
@@ -180,3 +183,38 @@ def test_the_plan_of_dp_sgd_is_at_least_what_any_client_trains(
         )
         if rounds * config.records_per_round <= size:
             assert planned == actual
+
+
+def test_composition_at_delta_is_stated_only_for_a_prompt_of_its_own() -> None:
+    config = dataclasses.replace(CONFIG, token_epsilon=0.2)
+    plan = plan_run(config, world_channel(config))
+    assert plan.record_epsilon_at_delta < 0.8
+    own = arm_epsilons("fedcot", config, plan, charged=plan.charge)
+    assert own.record_epsilon_at_delta == plan.record_epsilon_at_delta
+    # The node refused this run's prompts; what it states was charged by an earlier one.
+    earlier = arm_epsilons("fedcot", config, plan, charged=4.1)
+    assert earlier.record_epsilon_at_delta == 4.1
+    mixed = arm_epsilons("fedcot", config, plan, charged=plan.charge, is_own=False)
+    assert mixed.record_epsilon_at_delta == plan.charge
+
+
+def test_an_earlier_training_leaves_no_pure_epsilon() -> None:
+    found = arm_epsilons("fedcot", CONFIG, PLAN, charged=196.0, charged_delta=2e-6)
+    assert math.isinf(found.record_epsilon)
+    assert found.record_epsilon_at_delta == 196.0
+    assert "zero-out only" in found.guarantee
+
+
+def test_variations_that_ask_a_record_twice_are_refused() -> None:
+    config = dataclasses.replace(
+        CONFIG,
+        mechanism="selection",
+        prompt_epsilon=8.0,
+        bank_variations=True,
+        num_records=500,
+        records_per_round=100,
+        num_server_rounds=2,
+    )
+    with pytest.raises(ConfigError, match="`bank-variations` must be false"):
+        check_variations(config, 5)
+    check_variations(config, 2)

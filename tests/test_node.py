@@ -77,12 +77,27 @@ def request(run_dir, **changes) -> PerturbRequest:
             {**DEPLOYED, "state-dir": "/a", "max-record-epsilon": float("nan")},
             "`max-record-epsilon` must be > 0",
         ),
+        *(
+            (
+                {**DEPLOYED, "simulation": True, "max-record-delta": value},
+                r"`max-record-delta` must be in \(0, 1\)",
+            )
+            for value in (0.0, 1.0, -1e-6, float("nan"), 1, True, "1e-5")
+        ),
     ],
 )
 def test_a_bad_node_config_is_one_line(node_config, reason):
     with pytest.raises(ConfigError, match=reason) as caught:
         Owner.from_node_config(node_config)
     assert "\n" not in str(caught.value)
+
+
+def test_every_owner_limits_the_deltas(tmp_path):
+    assert deployed_owner(tmp_path).max_record_delta == 1e-5
+    simulated = Owner.from_node_config({**DEPLOYED, "simulation": True})
+    assert simulated.max_record_delta == 1e-5
+    chosen = deployed_owner(tmp_path, **{"max-record-delta": 0.25})
+    assert chosen.max_record_delta == 0.25
 
 
 def test_the_server_cannot_make_a_node_believe_it_is_simulated(tmp_path):
@@ -501,3 +516,26 @@ def test_names_on_the_wire_cannot_be_followed_from_run_to_run(tmp_path):
     assert not any(prompt.fresh for prompt in again.prompts)
     with ledger_of(tmp_path) as ledger:
         assert not set(names) & set(node._keys(ledger))
+
+
+def test_a_rationale_longer_than_a_teacher_may_write_is_dropped_unseen(tmp_path):
+    """Before any filter looks at a label, so that its length tells nothing of one."""
+    config = tiny_config(tmp_path, max_new_tokens=8)
+    paired = NodePairs(config, partition_id=0, folder=tmp_path, base=pytest.fail)
+    store = PairStore(tmp_path, "fedcot")
+    keys = ["0f" * 32, "1e" * 32]
+    for key in keys:
+        store.put_question(key, "question")
+    store.save()
+    texts = ["1 + 1 = 2", "1 + 1 = 2 , 2 + 1 = 3"]
+    sent = tuple(
+        SentRationale(source="fedcot", key=key, parsed=True, text=text, answer="2")
+        for key, text in zip(keys, texts, strict=True)
+    )
+    request = DistillRequest(
+        server_round=1, arms=("fedcot",), run_key=RUN, run_dir="", rationales=sent
+    )
+    paired.store(request, dict.fromkeys(keys))
+    kept = PairStore(tmp_path, "fedcot").answered()
+    assert kept[keys[0]]["rationale"] is not None
+    assert kept[keys[1]]["rationale"] is None

@@ -1,8 +1,12 @@
 """A node charges its ledger before it trains by DP-SGD what it sends."""
 
+from dataclasses import replace
+
 import pytest
 
+from fedcot.errors import ConfigError
 from fedcot.node import Node
+from fedcot.node_state import Owner
 from fedcot.privacy.ledger import Ledger
 from fedcot.student import dp
 from tests.fakes import tiny_config, tiny_world  # noqa: F401
@@ -65,3 +69,61 @@ def test_records_that_may_not_be_charged_do_not_train(tmp_path, monkeypatch):
     assert "fedcot" in reply.adapters
     with Ledger(owner.folder("") / "ledger", record_epsilon=1e-3) as ledger:
         assert {ledger.spent(key) for key in node._keys(ledger)} == {0.0}
+
+
+@pytest.mark.usefixtures("tiny_world")
+def test_the_server_cannot_choose_a_delta_that_makes_training_free(
+    tmp_path, monkeypatch
+):
+    config = tiny_config(tmp_path, **NOISED, delta=0.97)
+    owner = deployed_owner(tmp_path / "state", **{"max-record-epsilon": 1e6})
+    seen = trained_on(monkeypatch)
+    with pytest.raises(ConfigError, match="`delta` must be at most the node's"):
+        Node(config, owner).distil(distil_request(""))
+    # Refused before anything was charged or written.
+    assert not (tmp_path / "state").exists()
+    assert seen == []
+    # Nothing is trained privately: the delta is of no use here.
+    free = tiny_config(tmp_path, test_tape=False, delta=0.97)
+    Node(free, owner).distil(distil_request(""))
+
+
+@pytest.mark.usefixtures("tiny_world")
+def test_runs_add_up_to_the_owner_s_limit_of_deltas(tmp_path, monkeypatch):
+    config = tiny_config(tmp_path, **NOISED)
+    limits = {"max-record-epsilon": 1e6, "max-record-delta": 2e-6}
+    owner = deployed_owner(tmp_path / "state", **limits)
+    seen = trained_on(monkeypatch)
+    stated = []
+    for run in ("a", "b", "c"):
+        node = Node(config, owner)
+        stated.append(node.perturb(request("", run_key=run * 16)).spent_record_delta)
+        node.distil(replace(distil_request(""), run_key=run * 16))
+    assert stated == pytest.approx([0.0, 1e-6, 2e-6], abs=1e-14)
+    assert stated[0] == 0.0
+    assert seen[0] == seen[1] > 0
+    assert seen[2] == 0
+
+
+@pytest.mark.usefixtures("tiny_world")
+def test_a_simulated_node_trains_at_the_settings_delta_in_ten_runs(tmp_path):
+    config = tiny_config(tmp_path, **NOISED)
+    assert config.delta == 1e-6
+    settings = {"partition-id": 0, "num-partitions": 2, "simulation": True}
+    node = Node(config, Owner.from_node_config(settings))
+    private = node._training(distil_request(str(tmp_path))).private
+    with node._ledger(str(tmp_path)) as ledger:
+        keys = node._keys(ledger)
+        names = {key: key for key in keys}
+
+        def charge(run):
+            return private.charge(
+                ledger,
+                names,
+                num_records=len(keys),
+                run=run,
+                trainings=["dp-sgd fedcot"],
+            )
+
+        assert all(charge(str(run)) == set(keys) for run in range(10))
+        assert charge("one more") == set()

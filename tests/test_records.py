@@ -52,6 +52,7 @@ def perturb_reply(**changes) -> PerturbReply:
         channel_hash="c" * 64,
         prompt_epsilon=24.0,
         spent_record_epsilon=24.0,
+        spent_record_delta=1e-6,
         num_fresh=1,
         num_refused=2,
         prompts=(
@@ -210,6 +211,8 @@ BAD = [
     (with_config(REPLY, prompt_epsilon=float("nan")), "found nan"),  # NaN
     (with_config(REPLY, prompt_epsilon=-1.0), "must be >= 0"),  # negative epsilon
     (with_config(REPLY, num_refused=-1), "must be >= 0"),  # negative count
+    (with_config(REPLY, spent_record_delta=-1e-9), "must be >= 0"),  # negative delta
+    (with_config(REPLY, spent_record_delta=float("inf")), "found inf"),  # no delta
     (with_config(REPLY, num_fresh=2), "must count the fresh"),  # wrong count
     (with_config(REPLY, slots=4), "exactly 4 ids"),  # other length than public
     (with_config(REPLY, vocabulary_size=3), "outside the vocabulary"),  # id too large
@@ -409,3 +412,10 @@ def test_an_array_that_is_junk_is_rejected(array):
     content[ARRAYS + "fedcot"] = ArrayRecord({"a": array})
     with pytest.raises(WireError, match="could not be read"):
         DistillReply.decode(content)
+
+
+def test_a_rationale_of_any_length_is_not_taken() -> None:
+    given = {"source": "fedcot", "key": KEY, "parsed": True, "answer": "7"}
+    SentRationale(**given, text="3 + 4 = 7")
+    with pytest.raises(WireError, match="at most 4000 signs"):
+        SentRationale(**given, text="1 " * 2001)

@@ -1,6 +1,7 @@
 """Who may be charged: the rules, and the charges inside the caller's transaction.
 
-All amounts are whole nano-nats; None stands for no finite bound, and for no limit.
+Epsilons are whole nano-nats; None stands for no finite bound, and for no limit. Deltas
+are whole units of 1e-15 and always have a limit.
 """
 
 import sqlite3
@@ -14,6 +15,7 @@ from fedcot.privacy.tables import (
     add_charges,
     add_trainings,
     charged,
+    charged_deltas,
     keys_in,
     trainings_of,
 )
@@ -73,8 +75,10 @@ def trainable(
     spent: Mapping[str, int | None],
     training: Training,
     *,
+    deltas: Mapping[str, int],
     known: Mapping[str, tuple[int | None, int]],
     limit: int | None,
+    delta_limit: int,
 ) -> list[str]:
     """Return the records that a training may use, in the order of `spent`.
 
@@ -84,10 +88,14 @@ def trainable(
         What each record asked for was charged so far, by its key.
     training : Training
         What it costs.
+    deltas : mapping of str to int
+        The sum of deltas that each of them was charged so far.
     known : mapping of str to (int or None, int)
         Nano-nats and delta that records were charged for a training of this name.
     limit : int or None
-        Of each record.
+        Of the epsilons of each record.
+    delta_limit : int
+        Of the deltas of each record; what is known keeps to it already.
 
     Raises
     ------
@@ -106,6 +114,7 @@ def trainable(
         key
         for key, before in spent.items()
         if allows(before, 0 if key in known else training.nano_nats, limit)
+        and (key in known or deltas[key] + training.femto_delta <= delta_limit)
     ]
 
 
@@ -157,9 +166,17 @@ def charge_trainings(
     training: Training,
     *,
     limit: int | None,
+    delta_limit: int,
 ) -> list[str]:
     """Charge the records that a training may use and return them, see `trainable`."""
     known = trainings_of(database, keys, training)
-    allowed = trainable(charged(database, keys), training, known=known, limit=limit)
+    allowed = trainable(
+        charged(database, keys),
+        training,
+        deltas=charged_deltas(database, keys),
+        known=known,
+        limit=limit,
+        delta_limit=delta_limit,
+    )
     add_trainings(database, [key for key in allowed if key not in known], training)
     return allowed

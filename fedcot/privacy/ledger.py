@@ -25,6 +25,7 @@ from fedcot.privacy.layout import PROMPT_SLOT
 from fedcot.privacy.nats import (
     cost_in_nano_nats,
     delta_in_femto,
+    delta_of,
     limit_in_nano_nats,
     nats,
     whole_nano_nats,
@@ -38,6 +39,7 @@ from fedcot.privacy.tables import (
     add_exposures,
     add_outputs,
     charged,
+    charged_deltas,
     count_call,
     is_exposed,
     ledger_totals,
@@ -62,11 +64,15 @@ class Ledger:
     record_epsilon : float
         Nats that one record may cost over all rounds and mechanisms, > 0. Infinite
         only where the owner allows unperturbed releases.
+    record_delta : float
+        What the deltas of one record's trainings may add up to, in (0, 1). It is
+        rounded up to whole units of 1e-15 as each of them is, so that a training at
+        just this delta fits.
 
     Raises
     ------
     ConfigError
-        If the limit is not positive.
+        If a limit is out of range.
     LedgerError
         If the folder cannot hold a durable ledger, its secret was replaced, or its
         database is gone while the secret is there.
@@ -76,15 +82,24 @@ class Ledger:
     A node whose folder is deleted or restored from a backup forgets what it released.
     """
 
-    def __init__(self, folder: Path, *, record_epsilon: float) -> None:
+    def __init__(
+        self, folder: Path, *, record_epsilon: float, record_delta: float = 1e-5
+    ) -> None:
         if not record_epsilon > 0:
             raise ConfigError(
                 f"`record-epsilon` must be > 0, found {record_epsilon}; pass for "
                 "example `-c record-epsilon=250.0`."
             )
+        if not 0 < record_delta < 1:
+            raise ConfigError(
+                f"`max-record-delta` must be in (0, 1), found {record_delta}; pass for "
+                "example --node-config 'max-record-delta=1e-5'."
+            )
         self.folder = folder
         self.record_epsilon = record_epsilon
+        self.record_delta = record_delta
         self._limit = limit_in_nano_nats(record_epsilon)
+        self._delta_limit = delta_in_femto(record_delta)
         self._process = os.getpid()
         self._connection = open_database(folder)
         try:
@@ -242,7 +257,8 @@ class Ledger:
     ) -> list[str]:
         """Charge records for a run's private training, before it starts.
 
-        The epsilons of prompts and of training add up, and so do the deltas. A training
+        The epsilons of prompts and of training add up, and so do the deltas; each sum
+        has its limit, and a delta near 1 would make any epsilon worthless. A training
         that was charged before costs nothing more, so a run that crashed may go on;
         whoever trains again with new noise after anything of the first training was
         sent has to describe it in other words, and pays again.
@@ -281,7 +297,13 @@ class Ledger:
         cost = cost_in_nano_nats(epsilon, 1)
         training = Training(run, description, cost, delta_in_femto(delta))
         with transaction(self._database()) as database:
-            allowed = charge_trainings(database, keys, training, limit=self._limit)
+            allowed = charge_trainings(
+                database,
+                keys,
+                training,
+                limit=self._limit,
+                delta_limit=self._delta_limit,
+            )
             # As in `release`: a commit without a write would sync nothing.
             count_call(database)
         self._require_same_files()
@@ -290,7 +312,7 @@ class Ledger:
     def spent(self, record_key: str, *, run: str | None = None) -> float:
         """Return the nats charged to a record so far; infinite if it went out raw.
 
-        Prompts and private training, whose deltas `totals` reports.
+        Prompts and private training, whose deltas `spent_delta` returns.
 
         Parameters
         ----------
@@ -305,6 +327,18 @@ class Ledger:
         if is_exposed(database, record_key, outside_run=run or ""):
             return nats(None)
         return nats(charged(database, [record_key])[record_key])
+
+    def spent_delta(self, record_key: str) -> float:
+        """Return the sum of deltas charged to a record so far, rounded up; >= 0.
+
+        What `spent` returns holds up to it.
+
+        Parameters
+        ----------
+        record_key : str
+            The record.
+        """
+        return delta_of(charged_deltas(self._database(), [record_key])[record_key])
 
     def totals(self) -> LedgerTotals:
         """Return the sums over all records."""

@@ -136,6 +136,27 @@ def charged(
     return sums
 
 
+def charged_deltas(
+    database: sqlite3.Connection, keys: Collection[str]
+) -> dict[str, int]:
+    """Return the deltas charged to each record, in units of 1e-15; prompts have none.
+
+    Parameters
+    ----------
+    database : sqlite3.Connection
+        The ledger's.
+    keys : collection of str
+        Of the records asked for.
+    """
+    rows = database.execute(
+        f"SELECT record_key, SUM(femto_delta) {ASKED.format('trainings')}"
+        " GROUP BY record_key",
+        (_list(keys),),
+    )
+    # A record without a training has no row.
+    return {**dict.fromkeys(keys, 0), **dict(rows)}
+
+
 def is_exposed(
     database: sqlite3.Connection, record_key: str, *, outside_run: str
 ) -> bool:

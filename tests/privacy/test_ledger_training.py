@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedcot.errors import LedgerError
+from fedcot.errors import ConfigError, LedgerError
 from fedcot.privacy.database import DATABASE_NAME
 from fedcot.privacy.ledger import Ledger
 from fedcot.privacy.nats import delta_in_femto, delta_of, nats, whole_nano_nats
@@ -47,13 +47,16 @@ def test_a_training_is_charged_once_to_each_record(tmp_path: Path) -> None:
 
 
 def test_other_runs_and_other_trainings_add_up(tmp_path: Path) -> None:
-    with Ledger(tmp_path, record_epsilon=1.0) as ledger:
+    with Ledger(tmp_path, record_epsilon=1.0, record_delta=1e-4) as ledger:
         train(ledger, ["a", "b"])
         train(ledger, ["a"], run="later")
         train(ledger, ["a"], 0.5, description="more", delta=1e-5)
         assert ledger.spent("a") == 1.0
         assert ledger.totals().max_delta == pytest.approx(1.2e-5, rel=1e-9)
         assert ledger.totals().max_delta >= 1.2e-5
+        assert ledger.spent_delta("a") == ledger.totals().max_delta
+        assert 1e-6 <= ledger.spent_delta("b") < 1e-6 + 2e-15
+        assert ledger.spent_delta("nobody") == 0.0
         # A name cannot run into the next one.
         assert train(ledger, ["b"], run="ru", description="ndp-sgd") == ["b"]
         assert ledger.spent("b") == 0.5
@@ -83,6 +86,53 @@ def test_a_refused_record_is_not_charged_and_a_lower_limit_holds(
         assert ledger.totals().trainings == 1
     with Ledger(tmp_path, record_epsilon=0.5) as ledger:
         assert train(ledger, ["a"], 1.0) == []
+
+
+def test_the_sum_of_deltas_is_compared_exactly(tmp_path: Path) -> None:
+    with Ledger(tmp_path, record_epsilon=1e6) as ledger:
+        # The limit that a ledger has by itself is ten runs at the settings' delta.
+        for run in range(10):
+            assert train(ledger, ["a"], run=str(run)) == ["a"]
+        assert ledger.spent_delta("a") == 1e-5
+        # What is left is one unit, since the float 1e-5 lies a little above 10**-5.
+        # Who is over the limit is told apart one by one, and is not charged.
+        assert train(ledger, ["a", "b"], run="more", delta=1.5e-15) == ["b"]
+        assert ledger.spent("a") == 2.5
+        assert train(ledger, ["a"], run="last", delta=5e-16) == ["a"]
+        assert train(ledger, ["a"], run="late", delta=5e-16) == []
+        # Prompts have no delta.
+        assert ledger.release([("a", prompt(0))], CHANNEL, source=SYSTEM)
+
+
+@pytest.mark.parametrize("delta", [1e-7, 1e-6, 1e-5, 3e-5, 0.1, 0.97])
+def test_a_delta_of_just_the_limit_fits_once(tmp_path: Path, delta: float) -> None:
+    with Ledger(tmp_path, record_epsilon=1e6, record_delta=delta) as ledger:
+        assert train(ledger, ["a"], delta=delta) == ["a"]
+        assert train(ledger, ["a"], run="later", delta=delta) == []
+
+
+def test_a_delta_near_one_is_refused(tmp_path: Path) -> None:
+    with Ledger(tmp_path, record_epsilon=math.inf) as ledger:
+        assert train(ledger, ["a"], 1e-9, delta=0.97) == []
+        assert train(ledger, ["a"], math.inf, delta=0.97) == []
+        assert ledger.totals().trainings == 0
+
+
+def test_a_lower_limit_of_deltas_keeps_what_was_charged(tmp_path: Path) -> None:
+    with Ledger(tmp_path, record_epsilon=1.0) as ledger:
+        assert train(ledger, ["a"]) == ["a"]
+    with Ledger(tmp_path, record_epsilon=1.0, record_delta=1e-7) as ledger:
+        # A run that crashed goes on with it; no other one starts.
+        assert train(ledger, ["a", "b"]) == ["a"]
+        assert train(ledger, ["a"], run="later", delta=1e-9) == []
+
+
+@pytest.mark.parametrize("limit", [0.0, 1.0, -1e-6, math.nan])
+def test_a_limit_of_deltas_out_of_range_is_refused(
+    tmp_path: Path, limit: float
+) -> None:
+    with pytest.raises(ConfigError, match=r"`max-record-delta` must be in \(0, 1\)"):
+        Ledger(tmp_path, record_epsilon=1.0, record_delta=limit)
 
 
 def test_the_same_training_at_another_cost_is_refused(tmp_path: Path) -> None:

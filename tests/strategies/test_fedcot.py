@@ -319,11 +319,13 @@ def test_the_next_round_keeps_what_outlives_one():
     state = RoundState(server_round=1, failures=["a"], refused=2)
     state.asked[0] = state.answered[0] = None
     state.charged[0] = 3.0
+    state.charged_delta[0] = 2e-6
     following = state.next_round()
     assert following.server_round == 2
     assert following.failures == ["a"]
     assert following.refused == 2
     assert following.charged == {0: 3.0}
+    assert following.charged_delta == {0: 2e-6}
     assert not following.asked
     assert not following.answered
 

@@ -61,14 +61,15 @@ def training(arm: str) -> TrainingEvent:
     )
 
 
-def take(message_type, reply, spending):
+def take(message_type, reply, spending, state=None):
     intake = Intake(
         channel_of=lambda *_: CHANNEL,
         spending=spending,
         results=NoResults(),
         trainings=lambda *_: (training("fedcot"), training("standalone")),
     )
-    state = RoundState(server_round=1, members={PARTITION: Member(NODE, None)})
+    if state is None:
+        state = RoundState(server_round=1, members={PARTITION: Member(NODE, None)})
     intake.take(state, Answer(NODE, message_type, reply.encode(), 1, 1, 0.1))
     return state
 
@@ -86,6 +87,7 @@ def prompts(**changes) -> PerturbReply:
         "channel_hash": CHANNEL.hash,
         "prompt_epsilon": 8.0,
         "spent_record_epsilon": 24.0,
+        "spent_record_delta": 2e-6,
         "num_fresh": 1,
         "num_refused": 0,
         "prompts": tuple(made),
@@ -115,6 +117,7 @@ def test_prompts_of_another_channel_are_charged_and_not_used():
     state = take(QUERY_PERTURB, prompts(channel_hash="cd" * 32), account)
     assert [event.channel_hash for event, _ in account.events] == ["cd" * 32]
     assert not state.asked
+    assert state.charged_delta == {PARTITION: 2e-6}
     assert "another channel than granted" in state.failures[0]
 
 
@@ -125,6 +128,15 @@ def test_a_reply_without_prompts_still_says_what_was_spent():
     ((event, _),) = account.events
     assert (event.record_keys, event.reported_epsilon) == ((), 24.0)
     assert state.exhausted == {PARTITION}
+
+
+def test_the_delta_that_a_ledger_states_never_falls():
+    state = RoundState(server_round=1, members={PARTITION: Member(NODE, None)})
+    for stated, kept in ((1e-6, 1e-6), (3e-6, 3e-6), (0.0, 3e-6), (2e-6, 3e-6)):
+        state = take(
+            QUERY_PERTURB, prompts(spent_record_delta=stated), Notes(), state
+        ).next_round()
+        assert state.charged_delta == {PARTITION: kept}
 
 
 ADAPTER = {"a": np.zeros(2, dtype=np.float32)}
