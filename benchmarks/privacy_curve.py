@@ -323,7 +323,7 @@ def recovered(
 def draw(result: dict[str, Any], path: Path) -> None:
     """Draw accuracy and rationale validity against whole-prompt epsilon."""
     with mpl.rc_context({"font.size": 9, "figure.dpi": 130}):
-        figure = Figure(figsize=(9.5, 3.8), layout="constrained")
+        figure = Figure(figsize=(10.5, 3.8), layout="constrained")
         axes = figure.subplots(1, 2)
         for axis, key, title in (
             (axes[0], "accuracy", "Student accuracy"),
@@ -363,7 +363,8 @@ def draw(result: dict[str, Any], path: Path) -> None:
             axis.set_ylim(bottom=0)
             axis.grid(axis="y", color="#e4e4e4")
             axis.set_axisbelow(True)
-        axes[0].legend(fontsize=8)
+        lines, labels = axes[0].get_legend_handles_labels()
+        figure.legend(lines, labels, loc="outside right center", fontsize=8)
         figure.suptitle(
             f"Mean and standard error over {len(result['seeds'])} seeds, "
             f"{result['num_partitions']} clients with 128 questions each"

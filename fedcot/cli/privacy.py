@@ -78,10 +78,14 @@ def verify(
         "channel": channel.hash,
         "seconds": round(time.monotonic() - started, 3),
     }
+    how = (
+        f"by enumeration of {found.enumerated}"
+        if found.enumerated
+        else "as it states; `fedcot privacy audit` enumerates it on a small vocabulary"
+    )
     headline = (
         f"{found.mechanism} over {channel.size} words: {nats(found.exact_epsilon)} "
-        f"({found.unit}) by enumeration of {found.enumerated}, asked for "
-        f"{found.requested_epsilon!r}"
+        f"({found.unit}) {how}, asked for {found.requested_epsilon!r}"
     )
     lines = [
         headline,

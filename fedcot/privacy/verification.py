@@ -43,7 +43,8 @@ class Verification:
     prompt_epsilon : float
         Nats that one whole prompt is charged.
     enumerated : str
-        Which weights were looked at.
+        Which weights were looked at; empty where there are too many, and what the
+        channel states stands instead.
     scope : str
         Where a narrower bound holds, or an empty text.
     holds : bool
@@ -83,7 +84,7 @@ def verify_channel(channel: Channel) -> Verification:
             )
     else:
         exact, within = channel.token_epsilon, True
-        enumerated = "nothing at this size; `fedcot privacy audit` takes a small one"
+        enumerated = ""
         limit = exact
     return Verification(
         mechanism=channel.name,
