@@ -1,5 +1,7 @@
 """Load a causal model and its tokenizer, once per process."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -10,9 +12,10 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import logging
 
 from fedcot.errors import ConfigError
-from fedcot.models.sources import Role, model_folder
+from fedcot.models.sources import BUILTIN, Role, model_folder
 
 # On a CPU, the backward pass of torch's fused attention takes twice the time of plain
 # attention for the lengths used here (`make bench` measures it).
@@ -48,9 +51,10 @@ def load_model(source: str, role: Role) -> LoadedModel:
             )
         tokenizer.pad_token = tokenizer.eos_token
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, attn_implementation=CPU_ATTENTION
-        )
+        with _quietly(source):
+            model = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=torch.float32, attn_implementation=CPU_ATTENTION
+            )
     except ValueError as error:
         raise ConfigError(
             f"`{role}` must be a causal language model, found another kind: "
@@ -58,3 +62,16 @@ def load_model(source: str, role: Role) -> LoadedModel:
         ) from error
     model.requires_grad_(False)
     return LoadedModel(source, model.eval(), tokenizer)
+
+
+@contextmanager
+def _quietly(source: str) -> Iterator[None]:
+    """Show no progress for the built-in models: they load in a moment."""
+    was_shown = logging.is_progress_bar_enabled()
+    if source == BUILTIN:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_shown:
+            logging.enable_progress_bar()
