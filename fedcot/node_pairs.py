@@ -18,6 +18,8 @@ from fedcot.student.examples import Pair, Pairing, pair_examples, self_rationale
 PUBLIC_DOMAIN: Final = "public"
 SELF: Final = "self-rationale"
 # Pairings that read the original question may filter by its label as well.
+# Rationales that the base writes together.
+GENERATED_TOGETHER: Final = 64
 LABEL_FILTERED: Final = ("original", "adapted")
 
 
@@ -69,6 +71,7 @@ class NodePairs:
             base=self._base(),
             label_filter=pairing in LABEL_FILTERED,
             max_new_tokens=self.config.max_new_tokens,
+            batch_size=1 if self.config.noise_multiplier > 0 else GENERATED_TOGETHER,
         )
 
     def keys_of(self, source: str) -> list[str]:

@@ -77,6 +77,7 @@ def pair_examples(
     base: Base,
     label_filter: bool = False,
     max_new_tokens: int = 80,
+    batch_size: int = 64,
 ) -> Pairing:
     """Make `explain` examples of rationales, and count what is filtered.
 
@@ -94,6 +95,10 @@ def pair_examples(
         Keep a rationale only if it reaches the private label. It looks at private
         data, so ``perturbed`` refuses it: there the examples have to stay
         post-processing of the release.
+
+    batch_size : int
+        Rationales that ``adapted`` generates together. Under DP-SGD 1: the padding of
+        one batch may tip a near-tie, and a record's examples must depend on no other.
 
     Returns
     -------
@@ -121,7 +126,7 @@ def pair_examples(
     )
     counts["pairs"] = len(pairs)
     if pairing == "adapted":
-        pairs = _adapt(pairs, base, max_new_tokens)
+        pairs = _adapt(pairs, base, max_new_tokens, batch_size)
     examples: list[Example] = []
     owners: list[int] = []
     for index, pair in enumerate(pairs):
@@ -149,7 +154,9 @@ def _reason_to_drop(pair: Pair, label_filter: bool) -> str | None:
     return None
 
 
-def _adapt(pairs: Sequence[Pair], base: Base, max_new_tokens: int) -> list[Pair]:
+def _adapt(
+    pairs: Sequence[Pair], base: Base, max_new_tokens: int, batch_size: int
+) -> list[Pair]:
     """Replace each rationale by the frozen base's one for the original question."""
     usable = [index for index, pair in enumerate(pairs) if pair.rationale is not None]
     prompts = [
@@ -161,7 +168,7 @@ def _adapt(pairs: Sequence[Pair], base: Base, max_new_tokens: int) -> list[Pair]
         base.model,
         base.tokenizer,
         prompts,
-        batch_size=64,
+        batch_size=batch_size,
         max_new_tokens=max_new_tokens,
     )
     adapted = list(pairs)

@@ -2,9 +2,12 @@
 
 import pytest
 
+from fedcot.config import RunConfig
 from fedcot.data.prompts import explain_prompt
 from fedcot.data.schema import Rationale, Record
 from fedcot.errors import ConfigError
+from fedcot.node_pairs import NodePairs
+from fedcot.student import examples as examples_module
 from fedcot.student.examples import (
     Pair,
     label_examples,
@@ -88,3 +91,27 @@ def test_label_examples_ask_the_original_question() -> None:
 
 def test_self_rationales_come_one_for_each_record() -> None:
     assert len(self_rationales(BASE, [RECORD] * 3, max_new_tokens=4)) == 3
+
+
+def test_under_private_training_the_base_writes_each_rationale_alone(
+    monkeypatch, tmp_path
+):
+    seen = []
+
+    def generate(model, tokenizer, prompts, *, batch_size, max_new_tokens):
+        seen.append(batch_size)
+        return ["1 + 1 = 2 answer: 2"] * len(prompts)
+
+    monkeypatch.setattr(examples_module, "generate_greedy", generate)
+    monkeypatch.setattr(NodePairs, "_pairs", lambda self, source, records: list(PAIRS))
+    for noise in (0.0, 1.0):
+        config = RunConfig(
+            token_epsilon=8.0,
+            aggregation="fedavg",
+            pairing="adapted",
+            noise_multiplier=noise,
+        )
+        NodePairs(config, partition_id=0, folder=tmp_path, base=lambda: BASE).pairing(
+            "fedcot", {}, []
+        )
+    assert seen == [64, 1]
