@@ -121,7 +121,9 @@ def _token_epsilon(
 def _noise_multiplier(config: RunConfig, limit: float, slots: int | None) -> float:
     from fedcot.privacy.planning import smallest_noise_multiplier
 
-    training = private_training(dataclasses.replace(config, noise_multiplier=1.0))
+    training = None
+    if config.aggregation != "none":
+        training = private_training(dataclasses.replace(config, noise_multiplier=1.0))
     if training is None:
         raise ConfigError(
             "`trained-record-epsilon` must be asked of a run that shares adapters "
