@@ -238,6 +238,8 @@ def _outcome(status: FlowerStatus, run_dir: Path, *, seconds: float) -> Outcome:
         return Outcome(0, "", run_dir, seconds, summary)
     if said == "budget-exhausted":
         reason = "the privacy budget was exhausted before the work was done"
+        if why := str(summary.get("reason", "")):
+            reason = f"{reason}: {why}; raise `record-epsilon` or ask for less"
         return Outcome(4, reason, run_dir, seconds, summary)
     details = " ".join(status.details.split())
     reason = details if details not in ("", "N/A") else f"the summary says {said!r}"

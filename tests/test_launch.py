@@ -93,6 +93,8 @@ def test_an_exhausted_budget_is_exit_4(tmp_path, model):
     assert process.returncode == 4
     assert len(err.strip().splitlines()) == 1
     assert "budget" in err
+    assert "one prompt costs 168 nats" in err
+    assert "record-epsilon" in err
 
 
 @pytest.mark.ray
