@@ -8,7 +8,10 @@ import pytest
 
 from fedcot.config import RunConfig
 from fedcot.privacy.accounting import prompt_epsilon
-from fedcot.privacy.vocabulary import world_vocabulary
+from fedcot.privacy.composition import epsilon_at_delta
+from fedcot.privacy.rank import RankChannel
+from fedcot.privacy.shapes import best_staircase, neighbour_utility
+from fedcot.privacy.vocabulary import Vocabulary, world_vocabulary
 from fedcot.report.privacy_tables import curve_markdown, words_markdown
 from fedcot.report.results_table import results_markdown
 from fedcot.settings_table import markdown_table
@@ -119,3 +122,13 @@ def test_the_readme_shows_what_privacy_costs(repository, mark, name, table):
     begin, end = f"<!-- {mark}: begin -->", f"<!-- {mark}: end -->"
     shown = readme.split(begin)[1].split(end)[0].strip()
     assert shown == table(repository / "results" / name).strip()
+
+
+def test_the_readme_says_what_thirty_tokens_at_six_nats_mean(repository):
+    words = Vocabulary.of([f"w{number}x" for number in range(4000)], 30)
+    shape = best_staircase(6.0, neighbour_utility(len(words.words)))
+    channel = RankChannel(words, 6.0, shape=shape)
+    readme = " ".join((repository / "README.md").read_text().split())
+    assert f"{channel.prompt_epsilon:.0f} nats for the prompt" in readme
+    composed = epsilon_at_delta(channel, delta=1e-6)
+    assert f"lowers that to {composed:.0f} nats" in readme

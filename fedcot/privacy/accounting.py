@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from fedcot.errors import ConfigError
 from fedcot.privacy.channels import Channel
-from fedcot.privacy.claims import ADJACENCY as ADJACENCY
 from fedcot.privacy.claims import shown_nats
 from fedcot.privacy.composition import compose_record as compose_record
 from fedcot.privacy.composition import epsilon_at_delta as epsilon_at_delta

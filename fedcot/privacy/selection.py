@@ -22,6 +22,7 @@ from fedcot.privacy.claims import PROMPT_ADJACENCY
 from fedcot.privacy.exact import integer_weight, logarithm_up
 from fedcot.privacy.nats import cost_in_nano_nats, nats
 from fedcot.privacy.sampler import LARGEST_BOUND, RandomSource
+from fedcot.privacy.shapes import best_staircase
 from fedcot.privacy.tokens import checked_ids
 from fedcot.privacy.vocabulary import PAD_ID, UNKNOWN_ID, Vocabulary
 
@@ -279,12 +280,7 @@ class SelectionChannel:
         alike = ranked >= separating_threshold(ranked)
         # Rank 0 is the trial itself, which no private prompt will find in the bank.
         utility = np.append(alike[:, 1:].mean(axis=0), 0.0)
-        sizes = np.arange(1, len(self.bank))
-        ratio = self.high / self.low
-        expected = (np.cumsum(utility)[:-1] * (ratio - 1) + utility.sum()) / (
-            sizes * (ratio - 1) + len(self.bank)
-        )
-        return int(sizes[np.argmax(expected)])
+        return len(best_staircase(self.requested_epsilon, utility))
 
 
 def separating_threshold(similarity: NDArray[np.float64]) -> float:
