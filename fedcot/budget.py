@@ -221,7 +221,10 @@ def arm_epsilons(
             guarantee=f"{costs.guarantee}; {TRAINED_BEFORE}",
         )
     if _is_trained(arm, config):
-        return _with_training(costs, config, plan, charged=charged)
+        # What another mechanism charged does not compose as this run's prompt does.
+        own = charged is None or (is_own and charged <= plan.charge)
+        known = None if own else charged
+        return _with_training(costs, config, plan, charged=known)
     return costs
 
 
@@ -282,7 +285,7 @@ def _with_training(
 
 def _together(plan: PrivacyPlan, charged: float | None) -> float:
     """Return prompts and DP-SGD of one record together, in nats at delta."""
-    if charged is None or charged <= plan.charge:
+    if charged is None:
         return plan.trained_record_epsilon
     # What was granted for training is in the sum already, at this run's delta.
     return max(charged, plan.trained_record_epsilon)

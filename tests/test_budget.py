@@ -198,6 +198,18 @@ def test_composition_at_delta_is_stated_only_for_a_prompt_of_its_own() -> None:
     assert mixed.record_epsilon_at_delta == plan.charge
 
 
+def test_beside_dp_sgd_another_mechanism_s_charge_is_not_composed_away() -> None:
+    config = dataclasses.replace(
+        TRAINED_RUN, token_epsilon=0.5, noise_multiplier=20.0, local_epochs=1
+    )
+    plan = plan_run(config, world_channel(config))
+    assert plan.trained_record_epsilon < 8.0 < plan.charge
+    stated = arm_epsilons("fedcot", config, plan, charged=8.0, is_own=False)
+    assert stated.record_epsilon_at_delta == 8.0
+    own = arm_epsilons("fedcot", config, plan, charged=plan.charge)
+    assert own.record_epsilon_at_delta == plan.trained_record_epsilon
+
+
 def test_an_earlier_training_leaves_no_pure_epsilon() -> None:
     found = arm_epsilons("fedcot", CONFIG, PLAN, charged=196.0, charged_delta=2e-6)
     assert math.isinf(found.record_epsilon)
