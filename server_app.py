@@ -1,6 +1,8 @@
 """The Flower ServerApp: run config -> teacher and strategy -> run -> run directory."""
 
 import logging
+from dataclasses import asdict
+from typing import Any
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
@@ -17,16 +19,23 @@ from fedcot.mechanism import (
     vocabulary_hash,
 )
 from fedcot.models.sources import artefact_hash
+from fedcot.out_of_memory import (
+    OutOfMemoryError,
+    explain_out_of_memory,
+    is_out_of_memory,
+)
 from fedcot.privacy.accounting import PrivacyPlan
 from fedcot.privacy.channels import Channel
 from fedcot.privacy.selection import SelectionChannel
-from fedcot.runs import RunDirectory, new_run_key
-from fedcot.teacher.transformers_teacher import TransformersTeacher
+from fedcot.report.model_card import write_cards
+from fedcot.runs import RunDirectory, default_root, new_run_key
+from fedcot.tasks.registry import configured_task
+from fedcot.teacher.configured import configured_teacher
+from fedcot.teacher.teacher import Teacher
 from strategies import AccountedStrategy, FedCoT, PrivacyAccountant, Public, Results
 from strategies.composition import best_order
 from strategies.evolution import BankEvolution
 from strategies.privacy_report import privacy_report
-from strategies.questions import Teacher
 from strategies.requests import planned_steps
 from strategies.results import FAILED
 
@@ -39,20 +48,30 @@ def main(grid: Grid, context: Context) -> None:
     """Run one federation; a failed run raises, so that Flower says so."""
     try:
         config = RunConfig.from_run_config(context.run_config)
-        teacher = TransformersTeacher(
-            config.teacher,
-            batch_size=config.teacher_batch_size,
-            max_new_tokens=config.max_new_tokens,
-        )
-        run(grid, config, teacher)
+        run(grid, config)
     except FedcotError as error:
         logger.error("fedcot: %s", error)
         # The cause is named in the line above; a traceback would bury it.
         raise type(error)(str(error)) from None
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        line = explain_out_of_memory("teacher")
+        logger.error("fedcot: %s", line)
+        raise OutOfMemoryError(line) from None
 
 
-def run(grid: Grid, config: RunConfig, teacher: Teacher) -> RunDirectory:
+def run(grid: Grid, config: RunConfig, teacher: Teacher | None = None) -> RunDirectory:
     """Run the strategy and leave a run directory behind, also when it fails.
+
+    Parameters
+    ----------
+    grid : Grid
+        Flower's.
+    config : RunConfig
+        Settings of the run.
+    teacher : Teacher, optional
+        The one that the settings name, if not given.
 
     Raises
     ------
@@ -61,55 +80,77 @@ def run(grid: Grid, config: RunConfig, teacher: Teacher) -> RunDirectory:
     FedcotError
         The run failed; its summary says why.
     """
-    vocabulary = configured_vocabulary(config)
-    channel = configured_channel(config)
-    budget = plan_run(config, channel)
+    public = _public(config)
+    budget = plan_run(config, public.channel)
     check_prompt_epsilon(config, budget)
+    if teacher is None:
+        teacher = configured_teacher(
+            config,
+            task=public.task,
+            cache_root=default_root(),
+            vocabulary=public.vocabulary,
+        )
+    directory = (
+        RunDirectory.reopen(config.run_dir)
+        if config.resume
+        else RunDirectory.create(config.run_dir, name=config.name)
+    )
+    logger.info("Run directory: %s", directory.path)
+    with directory.held():
+        run_key = directory.run_key if config.resume else new_run_key()
+        directory.write_config(_stated(config, public, teacher, run_key))
+        strategy = FedCoT(
+            config,
+            teacher=teacher,
+            public=public,
+            results=Results(directory, config),
+            run_key=run_key,
+        )
+        accounted = AccountedStrategy(strategy, _accountant(config, directory))
+        try:
+            accounted.start(grid, num_rounds=config.num_server_rounds)
+        # Whatever goes wrong, the run directory says so; the error goes on to Flower.
+        except Exception as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            _finish(accounted, strategy, budget, FAILED, reason=reason)
+            raise
+        _finish(accounted, strategy, budget, accounted.status, reason=accounted.reason)
+    return directory
+
+
+def _public(config: RunConfig) -> Public:
+    """Return what server and clients both know."""
+    channel = configured_channel(config)
     bank_size = config.num_server_rounds * config.records_per_round
     wants_bank = "random-bank" in config.arm_names
-    bank = load_public_bank(config, bank_size) if wants_bank else ()
-    directory = RunDirectory.create(config.run_dir, name=config.name)
-    logger.info("Run directory: %s", directory.path)
-    run_key = new_run_key()
-    directory.write_config(
-        {
-            "run_config": config.to_run_config(),
-            "seed": config.seed,
-            "run_key": run_key,
-            "code_hash": provenance.code_hash(),
-            "git_commit": provenance.git_commit(),
-            "versions": provenance.versions(),
-            "artefacts": {
-                "teacher": artefact_hash(config.teacher, "teacher"),
-                "student": artefact_hash(config.student, "student"),
-                "vocabulary": vocabulary_hash(config),
-                "channel": channel.hash,
-            },
-        }
+    return Public(
+        task=configured_task(config),
+        vocabulary=configured_vocabulary(config),
+        channel=channel,
+        bank=load_public_bank(config, bank_size) if wants_bank else (),
+        evolution=_evolution(config, channel),
     )
-    results = Results(directory, config)
-    strategy = FedCoT(
-        config,
-        teacher=teacher,
-        public=Public(
-            vocabulary=vocabulary,
-            channel=channel,
-            bank=bank,
-            evolution=_evolution(config, channel),
-        ),
-        results=results,
-        run_key=run_key,
-    )
-    accounted = AccountedStrategy(strategy, _accountant(config, directory))
-    try:
-        accounted.start(grid, num_rounds=config.num_server_rounds)
-    # Whatever goes wrong, the run directory says so; the error goes on to Flower.
-    except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        _finish(accounted, strategy, budget, FAILED, reason=reason)
-        raise
-    _finish(accounted, strategy, budget, accounted.status, reason=accounted.reason)
-    return directory
+
+
+def _stated(
+    config: RunConfig, public: Public, teacher: Teacher, run_key: str
+) -> dict[str, Any]:
+    """Return settings, versions and hashes: all that made the run."""
+    return {
+        "run_config": config.to_run_config(),
+        "seed": config.seed,
+        "run_key": run_key,
+        "code_hash": provenance.code_hash(),
+        "git_commit": provenance.git_commit(),
+        "versions": provenance.versions(),
+        "artefacts": {
+            "student": artefact_hash(config.student, "student"),
+            "vocabulary": vocabulary_hash(config),
+            "channel": public.channel.hash,
+            "dataset": public.task.hash,
+        },
+        "teacher": dict(teacher.describe()),
+    }
 
 
 def _evolution(config: RunConfig, channel: Channel) -> BankEvolution | None:
@@ -162,7 +203,12 @@ def _finish(
         failures=state.failures,
         refused=state.refused,
         account=accounted.privacy(),
+        teacher={
+            **strategy.book.teacher.describe(),
+            "usage": asdict(strategy.book.teacher.usage),
+        },
         reason=reason,
     )
     results.run.write_summary(summary)
+    write_cards(results.run.path)
     logger.info("Run directory: %s (%s)", results.run.path, status)

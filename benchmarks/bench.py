@@ -22,7 +22,7 @@ from transformers import LlamaForCausalLM
 
 from fedcot.models.architectures import student_config
 from fedcot.models.loading import CPU_ATTENTION
-from fedcot.models.sequences import training_batch
+from fedcot.models.sequences import causal_batch
 from fedcot.models.tokenizer import build_tokenizer
 from fedcot.privacy.accounting import epsilon_at_delta
 from fedcot.privacy.channels import build_channel
@@ -196,7 +196,7 @@ def training_rows() -> list[dict[str, object]]:
         (torch.randint(3, len(tokenizer), (24,), generator=generator).tolist(),) * 2
         for _ in range(32)
     ]
-    batch = training_batch(rows, pad=0)
+    batch = causal_batch(rows, pad=0)
 
     def seconds(attention: str, *, bfloat16: bool) -> float:
         torch.manual_seed(0)

@@ -31,7 +31,10 @@ from fedcot.evaluation.metrics import mean_and_stderr, paired_p_value
 from fedcot.launch import read_summary
 from fedcot.privacy.vocabulary import world_vocabulary
 from fedcot.runs import CONFIG
-from fedcot.teacher.transformers_teacher import Completion, TransformersTeacher
+from fedcot.tasks.world import WorldTask
+from fedcot.teacher.prompted import PromptedTeacher
+from fedcot.teacher.teacher import Completion
+from fedcot.teacher.transformers_writer import TransformersWriter
 from strategies.local_grid import LocalGrid
 
 CLIENTS = 5
@@ -77,11 +80,11 @@ class Point:
         return replace(base, mechanism=self.mechanism, prompt_epsilon=self.epsilon)
 
 
-class RememberingTeacher(TransformersTeacher):
+class RememberingTeacher(PromptedTeacher):
     """Answers a question once for all points of a process."""
 
     def __init__(self, source: str, **settings: Any) -> None:
-        super().__init__(source, **settings)
+        super().__init__(WorldTask(), TransformersWriter(source, **settings))
         self._known: dict[str, Completion] = {}
 
     def answer(

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from fedcot.arms import adapter_is_free, needs_raw_prompts, shares_adapter
-from fedcot.config import UNBOUNDED_MECHANISMS, RunConfig
+from fedcot.config import RunConfig
 from fedcot.data.partition import partition_size
 from fedcot.errors import ConfigError
 from fedcot.report.reader import nats
+from fedcot.settings import UNBOUNDED_MECHANISMS
 
 if TYPE_CHECKING:
     from fedcot.privacy.accounting import DpTraining, PrivacyPlan
@@ -176,9 +177,11 @@ def check_variations(config: RunConfig, clients: int) -> None:
     ConfigError
         Some record of a client would be asked more than once.
     """
+    if not config.bank_variations:
+        return
     records = partition_size(config, clients)
     asked = config.num_server_rounds * min(config.records_per_round, records)
-    if config.bank_variations and asked > records:
+    if asked > records:
         raise ConfigError(
             "`bank-variations` must be false where a record is asked more than once, "
             f"found {asked} prompts of {records} records of a client; pass for example "

@@ -1,8 +1,8 @@
-"""The settings of one run: names, types, ranges and defaults stand here once.
+"""The settings of one run, read, checked and sent.
 
 `RunConfig` is frozen and checked when it is built, so code below never sees a
-mapping or a value out of range. `pyproject.toml` mirrors the defaults, the README
-table and the help texts are made from the same fields.
+mapping or a value out of range. Its fields stand in `fedcot.settings`; `pyproject.toml`
+mirrors the defaults, the README table and the help texts are made from them.
 """
 
 from __future__ import annotations
@@ -10,45 +10,35 @@ from __future__ import annotations
 import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, Field, dataclass, fields
+from dataclasses import Field, dataclass, fields
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Self
 
 from fedcot import rules
 from fedcot.errors import ConfigError
-from fedcot.rules import Scalar, at_least, key_of, list_of, one_of, setting, shown
-
-ARMS: Final = (
-    "zero-shot",
-    "standalone",
-    "self-rationale",
-    "shuffled-rationale",
-    "random-bank",
-    "distil",
-    "fedcot",
+from fedcot.rules import Scalar, key_of, shown
+from fedcot.settings import (
+    DATASET,
+    RECORDED,
+    WORLD,
+    WORLD_PARTITIONERS,
+    DataSettings,
+    LearningSettings,
+    ModelSettings,
+    PrivacySettings,
+    TeacherSettings,
 )
-MECHANISMS: Final = (
-    "exponential",
-    "rank",
-    "adaptive",
-    "saliency",
-    "selection",
-    "rantext",
-    "custext",
-    "none",
-)
-# No finite epsilon holds for these: they are for comparison, and need the permission of
-# a node's owner like a question that is sent as it is.
-UNBOUNDED_MECHANISMS: Final = ("rantext", "custext", "none")
-PAIRINGS: Final = ("perturbed", "original", "adapted")
-AGGREGATIONS: Final = ("none", "fedavg")
-PARTITIONERS: Final = ("domain", "iid")
-MODES: Final = ("fedcot",)
-DATASETS: Final = ("world",)
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig:
+class RunConfig(
+    # The last group comes first in the order of the fields.
+    LearningSettings,
+    PrivacySettings,
+    TeacherSettings,
+    ModelSettings,
+    DataSettings,
+):
     """Settings of one run; building one checks them all.
 
     Raises
@@ -57,148 +47,6 @@ class RunConfig:
         A value has the wrong type or breaks its rule. One line: the parameter, the
         rule, the value found and the remedy.
     """
-
-    mode: str = setting("fedcot", one_of(*MODES), "way of sharing reasoning")
-    dataset: str = setting(
-        "world", one_of(*DATASETS), "where the private questions come from"
-    )
-    name: str = setting("main-job", rules.SLUG, "names the run and its directory")
-    arms: str = setting(
-        "zero-shot,standalone,distil,fedcot",
-        list_of(*ARMS),
-        "what is compared on the same split; the teacher is always measured",
-    )
-    num_server_rounds: int = setting(2, at_least(1), "rounds")
-    num_partitions: int = setting(
-        0, at_least(0), "clients the data is split for; 0: the nodes that are connected"
-    )
-    fraction_train: float = setting(
-        1.0, rules.SHARE, "share of the clients that take part in a round"
-    )
-    num_records: int = setting(
-        1280, at_least(1), "private training questions of all clients together"
-    )
-    records_per_round: int = setting(
-        128, at_least(1), "questions one client may ask per round, at most num-records"
-    )
-    test_records: int = setting(100, at_least(1), "test questions of one client")
-    partitioner: str = setting(
-        "domain", one_of(*PARTITIONERS), "one domain per client, or all mixed"
-    )
-    teacher: str = setting(
-        "builtin", rules.TEXT, "`builtin`, a local folder or a Hugging Face id"
-    )
-    student: str = setting(
-        "builtin", rules.TEXT, "`builtin`, a local folder or a Hugging Face id"
-    )
-    teacher_batch_size: int = setting(
-        64, at_least(1), "prompts the teacher answers together"
-    )
-    max_new_tokens: int = setting(
-        80, at_least(1), "length limit of one rationale, in tokens"
-    )
-    mechanism: str = setting(
-        "rank", one_of(*MECHANISMS), "how a private question is perturbed"
-    )
-    token_epsilon: float = setting(
-        MISSING,
-        rules.POSITIVE,
-        "privacy loss of one token, in nats; no default in the library",
-        example=8.0,
-    )
-    prompt_epsilon: float = setting(
-        0.0,
-        rules.NOT_NEGATIVE,
-        "what one whole prompt may cost, in nats: the budget of `adaptive`, "
-        "`saliency` and `selection`, a limit for the others; 0: slots x token-epsilon",
-    )
-    record_epsilon: float = setting(
-        250.0,
-        rules.POSITIVE,
-        "limit for one record over all rounds, in nats; kept by the client's ledger",
-    )
-    delta: float = setting(
-        1e-6, rules.OPEN_UNIT, "delta at which composed budgets are also stated"
-    )
-    vocabulary: str = setting(
-        "world",
-        rules.TEXT,
-        "public words that a question is perturbed over: `world`, or a file of "
-        "`fedcot privacy vocabulary`",
-    )
-    bank: str = setting(
-        "world",
-        rules.TEXT,
-        "public prompts for `selection`, public texts for `adaptive`: `world`, or a "
-        "file with one question a line",
-    )
-    bank_size: int = setting(
-        4500, at_least(2), "public prompts that `selection` chooses from, at most"
-    )
-    bank_variations: bool = setting(
-        False,
-        rules.ANY,
-        "from the second round on, `selection` also chooses from variations of what "
-        "a client has released",
-    )
-    noise_multiplier: float = setting(
-        0.0,
-        rules.NOISE,
-        "DP-SGD noise of adapters that leave a client, in units of max-grad-norm; 0: "
-        "no DP-SGD",
-    )
-    max_grad_norm: float = setting(
-        1.0, rules.NORM, "largest norm of one record's gradient under DP-SGD"
-    )
-    freeze_lora_a: bool = setting(
-        False, rules.ANY, "train only the B half of the adapter (FFA-LoRA)"
-    )
-    server_noise_multiplier: float = setting(
-        0.0,
-        rules.NOISE,
-        "noise of the mean of adapters, in units of server-clipping-norm; 0: none",
-    )
-    server_clipping_norm: float = setting(
-        1.0, rules.NORM, "largest norm of one client's update in the mean"
-    )
-    pairing: str = setting(
-        "perturbed",
-        one_of(*PAIRINGS),
-        "question a rationale is paired with in training",
-    )
-    rationale_weight: float = setting(
-        1.0, rules.NOT_NEGATIVE, "weight of the rationale loss beside the label loss"
-    )
-    aggregation: str = setting(
-        "none",
-        one_of(*AGGREGATIONS),
-        "personal adapters that stay with the client, or their mean",
-    )
-    local_epochs: int = setting(8, at_least(1), "passes over the pairs per round")
-    batch_size: int = setting(16, at_least(1), "examples per training step")
-    learning_rate: float = setting(
-        5e-3, rules.POSITIVE, "peak learning rate of the adapter"
-    )
-    lora_r: int = setting(16, at_least(1), "rank of the LoRA matrices")
-    lora_alpha: int = setting(32, at_least(1), "LoRA scale; lora-alpha / lora-r")
-    lora_dropout: float = setting(
-        0.0, rules.DROPOUT, "dropout before the LoRA matrices"
-    )
-    target_modules: str = setting(
-        "all-linear,embeddings",
-        rules.TEXT,
-        "modules that get an adapter, by name; all-linear: as in PEFT",
-    )
-    seed: int = setting(
-        0, at_least(0), "seed of data, sampling and training; never of the mechanism"
-    )
-    run_dir: str = setting("", rules.ANY, "run directory; empty: runs/<time>-<name>")
-    phase_timeout: float = setting(
-        3600.0, rules.POSITIVE, "time limit of one phase, in seconds"
-    )
-    test_tape: bool = setting(
-        False, rules.ANY, "seeded draws for tests; such a run has no guarantee"
-    )
 
     def __post_init__(self) -> None:
         """Check every value, then the rules between values."""
@@ -233,6 +81,47 @@ class RunConfig:
                 f"`records-per-round` must be at most `num-records` "
                 f"({self.num_records}), found {self.records_per_round}; "
                 f"pass for example `-c records-per-round={self.num_records}`."
+            )
+        if self.dataset == WORLD:
+            self._check_world()
+        else:
+            self._check_dataset()
+
+    def _check_world(self) -> None:
+        """Check that nothing asks the built-in world for what only a dataset has."""
+        needs = {
+            "teacher": self.teacher == RECORDED,
+            "vocabulary": self.vocabulary == DATASET,
+            "bank": self.bank == DATASET,
+            "partitioner": self.partitioner not in WORLD_PARTITIONERS,
+            "public-share": self.public_share > 0,
+        }
+        for key, is_set in needs.items():
+            if is_set:
+                value = getattr(self, key.replace("-", "_"))
+                raise ConfigError(
+                    f"`{key}` must be left at its default with the built-in world, "
+                    f"found {shown(value)}; pass for example `-c dataset=gsm8k`, or "
+                    "see `fedcot data list`."
+                )
+
+    def _check_dataset(self) -> None:
+        """Check that what is public is made for this dataset, not for the world."""
+        wants_bank = self.mechanism in ("selection", "adaptive", "saliency")
+        asks = "fedcot" in self.arm_names and self.mechanism != "none"
+        for key, is_needed in (("vocabulary", asks), ("bank", asks and wants_bank)):
+            if is_needed and getattr(self, key) == WORLD:
+                raise ConfigError(
+                    f"`{key}` must be a file or `dataset` for the dataset "
+                    f"{shown(self.dataset)}, found `world`, which knows other words; "
+                    f"pass `-c {key}=dataset -c public-share=0.2`."
+                )
+        used = [key for key in ("vocabulary", "bank") if getattr(self, key) == DATASET]
+        used += ["arms"] if "random-bank" in self.arm_names else []
+        if used and self.public_share == 0:
+            raise ConfigError(
+                f"`public-share` must be > 0 where `{used[0]}` takes public questions "
+                "of the dataset, found 0.0; pass for example `-c public-share=0.2`."
             )
 
     @property

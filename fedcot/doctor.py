@@ -18,8 +18,11 @@ from typing import Final
 from fedcot import __version__
 from fedcot.config import RunConfig
 from fedcot.errors import FedcotError
+from fedcot.launch import nodes_of
 from fedcot.provenance import code_hash, versions
 from fedcot.runs import default_root
+from fedcot.settings import RECORDED
+from fedcot.text_lengths import is_local
 
 _FREE_BYTES: Final = 2_000_000_000
 _SCRIPTS: Final = ("flwr", "flower-superlink", "flower-superexec", "flwr-simulation")
@@ -39,7 +42,14 @@ class Check:
 def examine(config: RunConfig) -> list[Check]:
     """Return every finding for a run with these settings."""
     checks: list[Check] = []
-    for part in (_software, _machine, lambda: _models(config), lambda: _plan(config)):
+    parts: tuple[Callable[[], Iterator[Check]], ...] = (
+        _software,
+        _machine,
+        lambda: _models(config),
+        lambda: _plan(config),
+        lambda: _memory(config),
+    )
+    for part in parts:
         checks.extend(_guarded(part))
     return checks
 
@@ -100,18 +110,39 @@ def _models(config: RunConfig) -> Iterator[Check]:
     def found(source: str, role: Role) -> str:
         return str(model_folder(source, role, fetch=False))
 
-    yield Check("teacher", found(config.teacher, "teacher"))
+    if config.teacher == RECORDED:
+        yield Check("teacher", "recorded: what the dataset carries")
+    elif is_local(config.teacher):
+        yield Check("teacher", found(config.teacher, "teacher"))
+    else:
+        yield Check("teacher", f"endpoint {config.teacher}, which was not asked")
     yield Check("student", found(config.student, "student"))
     yield Check("public language model", found("builtin", "public-lm"))
 
 
 def _plan(config: RunConfig) -> Iterator[Check]:
+    from fedcot.artefacts import with_artefacts
     from fedcot.budget import arm_lines, plan_arms, plan_run, world_channel
 
-    planned = plan_run(config, world_channel(config))
+    with tempfile.TemporaryDirectory(prefix="fedcot-doctor-") as folder:
+        config = with_artefacts(config, Path(folder))
+        planned = plan_run(config, world_channel(config))
     yield Check("arms", config.arms)
     for line in (*planned.lines(), *arm_lines(plan_arms(config, planned))):
         yield Check("privacy", " ".join(line.split()))
     within = planned.is_within_limit
     shown = "a prompt fits" if within else "no prompt fits, every release is refused"
     yield Check("record limit", shown, within, "raise record-epsilon")
+
+
+def _memory(config: RunConfig) -> Iterator[Check]:
+    """Estimate the peak; say what to change where it is too much."""
+    from fedcot.memory import estimate, gigabytes, machine_bytes, shortage
+
+    needed = estimate(config, num_supernodes=nodes_of(config, None))
+    lines = [f"{line} (estimate)" for line in needed.lines()]
+    for line in lines:
+        yield Check("memory", line)
+    problem = shortage(needed)
+    shown = problem or f"the machine has {gigabytes(machine_bytes())}"
+    yield Check("memory limit", shown, not problem, needed.remedy())

@@ -29,6 +29,10 @@ class LedgerError(FedcotError):
     """The ledger cannot promise what it has to, so nothing may be sent."""
 
 
+class TeacherError(FedcotError):
+    """The teacher cannot be reached or does not answer as it should."""
+
+
 class PrivacyBudgetExhausted(FedcotError):
     """The next release would overspend a budget; the work was not finished."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import signal
 import subprocess
 import threading
@@ -22,18 +21,33 @@ from typing import Any, Final
 
 from fedcot import provenance
 from fedcot.app_folder import assemble_app
+from fedcot.artefacts import with_artefacts
 from fedcot.config import RunConfig
-from fedcot.errors import FedcotError
+from fedcot.errors import ConfigError, FedcotError
+from fedcot.memory import actors_of
 from fedcot.preflight import check_run
 from fedcot.rules import Scalar
-from fedcot.runs import PROGRESS, RUNS_VARIABLE, SUMMARY, default_root
+from fedcot.runs import (
+    PROGRESS,
+    RUNS_VARIABLE,
+    SUMMARY,
+    check_resumable,
+    default_root,
+    put_aside,
+    read_config,
+)
+from fedcot.settings import DATASET, RECORDED, WORLD
 from fedcot.superlink import FlowerStatus, LocalSuperLink
+from fedcot.tasks.mapping import shipped_mappings
 
 DEFAULT_SUPERNODES: Final = 5
 _POLL_SECONDS: Final = 0.25
 _LIST_SECONDS: Final = 30.0
 _PENDING_SECONDS: Final = 90.0
 _LOG_FILE: Final = "flower.log"
+# Settings that may name a file or folder of this machine, and what never is one.
+PATHS: Final = ("teacher", "student", "dataset", "data-dir", "vocabulary", "bank")
+NAMES: Final = ("", "builtin", WORLD, DATASET, RECORDED, *shipped_mappings())
 
 Progress = Callable[[Mapping[str, Any]], None]
 
@@ -97,7 +111,10 @@ def launch(
     """
     nodes = nodes_of(config, num_supernodes)
     folder = _run_dir(config, run_dir)
+    config = with_artefacts(config, default_root())
     check_run(config, num_supernodes=nodes, run_dir=folder)
+    if config.resume:
+        put_aside(folder)
 
     started = time.monotonic()
     environment = {
@@ -118,6 +135,44 @@ def launch(
         finally:
             _keep_log(superlink, run_id, folder)
     return _outcome(status, folder, seconds=time.monotonic() - started)
+
+
+def resume(run_dir: Path, *, on_progress: Progress = lambda line: None) -> Outcome:
+    """Go on with a run that ended early, on as many nodes as it had.
+
+    What the clients released is sent again and costs nothing; rounds that a client has
+    trained are not trained again, and answers in the teacher's cache are not paid for
+    again.
+
+    Parameters
+    ----------
+    run_dir : Path
+        Of the run.
+    on_progress : Progress
+        As for `launch`.
+
+    Raises
+    ------
+    ConfigError
+        There is no run, it is done, or other code started it.
+    FedcotError
+        As for `launch`.
+    """
+    run_dir = run_dir.expanduser().absolute()
+    check_resumable(run_dir)
+    stated = read_config(run_dir)
+    if stated.get("code_hash") != provenance.code_hash():
+        raise ConfigError(
+            f"`RUN_DIR` must be of the code that is installed, found `{run_dir}` made "
+            "by other code; install the version that started it."
+        )
+    settings = {**stated["run_config"], "run-dir": str(run_dir), "resume": True}
+    config = RunConfig.from_run_config(settings)
+    folders = len(list((run_dir / "nodes").glob("partition-*")))
+    nodes = config.num_partitions or folders or None
+    return launch(
+        config, num_supernodes=nodes, run_dir=run_dir, on_progress=on_progress
+    )
 
 
 def nodes_of(config: RunConfig, num_supernodes: int | None) -> int:
@@ -166,13 +221,17 @@ def _write_run_config(home: Path, config: RunConfig, run_dir: Path) -> Path:
 def sent_run_config(config: RunConfig, run_dir: Path) -> dict[str, Scalar]:
     """Return the run config as the app gets it.
 
-    The app runs in a folder of its own, so a local model needs its full path.
+    The app runs in a folder of its own, so a local file needs its full path.
     """
     values = {**config.to_run_config(), "run-dir": str(run_dir)}
-    for role in ("teacher", "student"):
-        folder = Path(str(values[role])).expanduser()
-        if folder.is_dir():
-            values[role] = str(folder.absolute())
+    for key in PATHS:
+        place = Path(str(values[key])).expanduser()
+        if values[key] not in NAMES and place.exists():
+            values[key] = str(place.absolute())
+    if config.teacher_cache:
+        values["teacher-cache"] = str(
+            Path(config.teacher_cache).expanduser().absolute()
+        )
     return values
 
 
@@ -184,7 +243,7 @@ def _federation_config(num_supernodes: int) -> dict[str, int]:
     return {
         "num-supernodes": num_supernodes,
         "client-resources-num-cpus": 1,
-        "init-args-num-cpus": max(1, min(os.cpu_count() or 1, num_supernodes)),
+        "init-args-num-cpus": actors_of(num_supernodes),
     }
 
 

@@ -10,10 +10,9 @@ import dataclasses
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fedcot.config import RunConfig
 from fedcot.errors import ConfigError
@@ -22,11 +21,24 @@ from fedcot.privacy.channels import Channel, build_channel
 from fedcot.privacy.public_model import BigramModel
 from fedcot.privacy.selection import Bank, SelectionChannel
 from fedcot.privacy.vocabulary import Vocabulary, world_vocabulary
+from fedcot.settings import DATASET, WORLD
+from fedcot.tasks.registry import configured_task
 
 if TYPE_CHECKING:
     from fedcot.privacy.public_model import PublicModel
 
-WORLD = "world"
+# What a mechanism depends on.
+DECISIVE: Final = (
+    "mechanism",
+    "token_epsilon",
+    "prompt_epsilon",
+    "vocabulary",
+    "bank",
+    "bank_size",
+    "dataset",
+    "data_dir",
+    "public_share",
+)
 # Public prompts on which `adaptive` plans its budget: enough for a mean.
 CALIBRATION_PROMPTS = 180
 # A release counts as near when it is among that many nearest words; the words of the
@@ -35,16 +47,19 @@ NEIGHBOURS = 10
 
 
 def configured_vocabulary(config: RunConfig) -> Vocabulary:
-    """Return the public vocabulary of a configuration.
+    """Return the public vocabulary of a configuration, with its dataset's slots.
 
     Raises
     ------
     ConfigError
         Its file is missing or broken.
     """
-    if config.vocabulary == WORLD:
-        return world_vocabulary()
-    return _artefact(config.vocabulary).vocabulary
+    words = config.vocabulary
+    vocabulary = world_vocabulary() if words == WORLD else _artefact(words).vocabulary
+    parts = tuple(slots for _, slots in configured_task(config).fields)
+    if not parts:
+        return vocabulary
+    return dataclasses.replace(vocabulary, length=sum(parts), parts=parts)
 
 
 def vocabulary_hash(config: RunConfig) -> str:
@@ -69,15 +84,12 @@ def configured_channel(config: RunConfig, *, slots: int | None = None) -> Channe
     ConfigError
         The mechanism cannot give the epsilon, or a public artefact is missing.
     """
-    return _channel(
-        config.mechanism,
-        config.token_epsilon,
-        config.prompt_epsilon,
-        config.vocabulary,
-        config.bank,
-        config.bank_size,
-        slots,
-    )
+    return _channel(_decisive(config), slots)
+
+
+def _decisive(config: RunConfig) -> RunConfig:
+    """Return the defaults but for what decides a mechanism, to build each once."""
+    return RunConfig(**{name: getattr(config, name) for name in DECISIVE})
 
 
 def granted_channel(
@@ -122,79 +134,67 @@ def granted_channel(
 
 
 @lru_cache(maxsize=4)
-def _channel(
-    mechanism: str,
-    token_epsilon: float,
-    prompt_epsilon: float,
-    words: str,
-    bank: str,
-    bank_size: int,
-    slots: int | None,
-) -> Channel:
+def _channel(config: RunConfig, slots: int | None) -> Channel:
     """Build each mechanism once per process: a bank takes seconds to rank."""
-    is_world = words == WORLD
-    vocabulary = world_vocabulary() if is_world else _artefact(words).vocabulary
+    is_world = config.vocabulary == WORLD
+    mechanism = config.mechanism
+    vocabulary = configured_vocabulary(config)
     if slots is not None:
-        vocabulary = dataclasses.replace(vocabulary, length=slots)
+        vocabulary = dataclasses.replace(vocabulary, length=slots, parts=())
     return build_channel(
         mechanism,
         vocabulary,
-        token_epsilon,
-        prompt_epsilon=prompt_epsilon,
-        similarity=None if is_world else _artefact(words).similarity,
+        config.token_epsilon,
+        prompt_epsilon=config.prompt_epsilon,
+        similarity=None if is_world else _artefact(config.vocabulary).similarity,
         public_model=(
-            public_model(vocabulary, words, bank) if mechanism == "adaptive" else None
+            public_model(vocabulary, config) if mechanism == "adaptive" else None
         ),
-        bank=_bank(mechanism, vocabulary, bank, bank_size),
+        bank=_bank(config, vocabulary),
         neighbours=1 if is_world else NEIGHBOURS,
     )
 
 
 @lru_cache(maxsize=2)
 def _artefact(path: str) -> VocabularyArtefact:
+    if path == DATASET:
+        raise ConfigError(
+            "`vocabulary` must be a file where the run does not start with `fedcot "
+            "run`, found 'dataset'; build it with `fedcot privacy vocabulary "
+            "--dataset NAME --output FILE` and pass `-c vocabulary=FILE`."
+        )
     return VocabularyArtefact.load(Path(path).expanduser())
 
 
 def configured_public_model(config: RunConfig) -> PublicModel:
     """Return what knows the public text of a configuration."""
-    vocabulary = configured_vocabulary(config)
-    return public_model(vocabulary, config.vocabulary, config.bank)
+    return public_model(configured_vocabulary(config), config)
 
 
-def public_model(vocabulary: Vocabulary, words: str, bank: str) -> PublicModel:
-    """Return the shipped model, or counts of the words of a file of public texts.
-
-    Parameters
-    ----------
-    words, bank : str
-        The settings `vocabulary` and `bank`.
-    """
-    if words == WORLD:
+def public_model(vocabulary: Vocabulary, config: RunConfig) -> PublicModel:
+    """Return the shipped model, or counts of the words of public texts."""
+    if config.vocabulary == WORLD:
         # Loads torch, which only this mechanism needs.
         from fedcot.models.public_predictor import builtin_public_model
 
         return builtin_public_model(vocabulary)
-    from fedcot.data.banks import read_lines
-
-    if bank == WORLD:
+    if config.bank == WORLD:
         raise ConfigError(
-            "`bank` must be a file of public texts for the mechanism adaptive on a "
-            "vocabulary of its own, found 'world'; pass `-c bank=FILE`."
+            "`bank` must be a file of public texts or `dataset` for the mechanism "
+            "adaptive on a vocabulary of its own, found 'world'; pass `-c bank=FILE`."
         )
-    encoded: list[NDArray[np.int64]] = [
-        vocabulary.encode(line) for line in read_lines(Path(bank), "bank")
-    ]
-    return BigramModel(vocabulary, encoded)
+    from fedcot.data.banks import public_prompts
+
+    return BigramModel(vocabulary, public_prompts(vocabulary, config))
 
 
-def _bank(
-    mechanism: str, vocabulary: Vocabulary, source: str, size: int
-) -> Bank | None:
+def _bank(config: RunConfig, vocabulary: Vocabulary) -> Bank | None:
     """Return the public prompts that a mechanism chooses from or plans with."""
-    from fedcot.data.banks import load_bank
+    from fedcot.data.banks import configured_bank
 
-    if mechanism == "selection":
-        return load_bank(vocabulary, source, size)
-    if mechanism in ("adaptive", "saliency"):
-        return load_bank(vocabulary, source, min(size, CALIBRATION_PROMPTS))
+    if config.mechanism == "selection":
+        return configured_bank(vocabulary, config, config.bank_size)
+    if config.mechanism in ("adaptive", "saliency"):
+        size = min(config.bank_size, CALIBRATION_PROMPTS)
+        return configured_bank(vocabulary, config, size)
     return None

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 
 from fedcot import provenance
-from fedcot.arms import RAW_SOURCE, exposes_by_adapter
+from fedcot.arms import RAW_SOURCE
 from fedcot.budget import record_limit
-from fedcot.config import UNBOUNDED_MECHANISMS, RunConfig
+from fedcot.config import RunConfig
 from fedcot.data.partition import load_partition
 from fedcot.data.schema import Partition, Record
 from fedcot.errors import CodeMismatchError, ConfigError
@@ -29,8 +29,8 @@ from fedcot.mechanism import (
     vocabulary_hash,
 )
 from fedcot.models.sources import artefact_hash
+from fedcot.node_checks import check_delta, check_shared, check_sources, data_config
 from fedcot.node_pairs import used_indices
-from fedcot.node_private import PrivateTraining
 from fedcot.node_runs import run_name
 from fedcot.node_state import Owner, PairStore, private_files
 from fedcot.node_training import NodeTraining
@@ -50,6 +50,8 @@ from fedcot.records import (
 from fedcot.rows import PerturbedPrompt, RawPrompt
 from fedcot.runs import METRICS, append_line
 from fedcot.seeding import derive_seed
+from fedcot.tasks.registry import configured_task
+from fedcot.tasks.task import Task
 
 Request = PerturbRequest | DistillRequest | EvaluateRequest
 
@@ -91,8 +93,15 @@ class Node:
     def partition(self) -> Partition:
         """The node's records, read once per process."""
         return _partition(
-            self.config, self.owner.partition_id, self.owner.num_partitions
+            data_config(self.config, self.owner),
+            self.owner.partition_id,
+            self.owner.num_partitions,
         )
+
+    @property
+    def task(self) -> Task:
+        """What the questions are."""
+        return configured_task(self.config)
 
     def identify(self, request: IdentifyRequest) -> IdentifyReply:
         """Say who this node is, if it runs what the server runs.
@@ -106,6 +115,7 @@ class Node:
             code_hash=provenance.code_hash(),
             student_hash=artefact_hash(self.config.student, "student"),
             vocabulary_hash=vocabulary_hash(self.config),
+            dataset_hash=self.task.hash,
         )
         if own != request:
             raise CodeMismatchError("The node runs other code or other artefacts.")
@@ -113,6 +123,7 @@ class Node:
             code_hash=own.code_hash,
             student_hash=own.student_hash,
             vocabulary_hash=own.vocabulary_hash,
+            dataset_hash=own.dataset_hash,
             partition_id=self.owner.partition_id,
             num_partitions=self.owner.num_partitions,
             num_records=len(self.partition.train),
@@ -131,7 +142,7 @@ class Node:
         CodeMismatchError
             The server's channel is another than the one built here.
         """
-        self._check_sources(request)
+        check_sources(self.owner, request)
         vocabulary, run = (
             configured_vocabulary(self.config),
             self._run_name(request.run_key),
@@ -185,8 +196,8 @@ class Node:
             An adapter would leave that saw private labels or questions, and the owner
             did not allow it, or not at this delta.
         """
-        self._check_shared(request.arms)
-        self._check_delta(request.arms)
+        check_shared(self.config, self.owner, request.arms)
+        check_delta(self.config, self.owner, request.arms)
         run = self._run_name(request.run_key)
         trainer = self._training(request)
         limit = record_limit(self.config)
@@ -228,48 +239,6 @@ class Node:
             scores=scores if self.owner.simulated else (),
         )
 
-    def _check_sources(self, request: PerturbRequest) -> None:
-        exposed = RAW_SOURCE in request.sources or (
-            "fedcot" in request.sources and request.mechanism in UNBOUNDED_MECHANISMS
-        )
-        if exposed and not self.owner.allow_raw_prompts:
-            raise ConfigError(
-                "`allow-raw-prompts` must be true in the node config before questions "
-                "are sent without a finite epsilon; leave out the arms distil and "
-                "shuffled-rationale and the mechanisms "
-                f"{', '.join(UNBOUNDED_MECHANISMS)}."
-            )
-
-    def _check_shared(self, arms: Sequence[str]) -> None:
-        exposed = [
-            arm
-            for arm in arms
-            if exposes_by_adapter(
-                arm,
-                aggregation=self.config.aggregation,
-                pairing=self.config.pairing,
-                noise_multiplier=self.config.noise_multiplier,
-            )
-        ]
-        if exposed and not self.owner.allow_raw_prompts:
-            raise ConfigError(
-                "`aggregation` must be none for the arms "
-                f"{', '.join(exposed)} with `pairing={self.config.pairing}`, because "
-                "their adapters see private labels or questions; pass "
-                "`-c aggregation=none`, `-c pairing=perturbed` or, for fedcot, "
-                "`-c noise-multiplier=1.0`."
-            )
-
-    def _check_delta(self, arms: Sequence[str]) -> None:
-        private = PrivateTraining(self.config, partition_id=self.owner.partition_id)
-        limit = self.owner.max_record_delta
-        if self.config.delta > limit and any(map(private.covers, arms)):
-            raise ConfigError(
-                f"`delta` must be at most the node's `max-record-delta` ({limit}) "
-                f"where adapters are trained privately, found {self.config.delta}; "
-                f"pass `-c delta={min(limit, 1e-6)}`."
-            )
-
     def _release(
         self,
         ledger: Ledger,
@@ -278,7 +247,7 @@ class Node:
         vocabulary: Vocabulary,
     ) -> Sequence[Release]:
         channel = granted_channel(
-            self.config,
+            data_config(self.config, self.owner),
             mechanism=request.mechanism,
             token_epsilon=request.token_epsilon,
             prompt_epsilon=request.prompt_epsilon,
@@ -286,7 +255,7 @@ class Node:
         )
         if channel.hash != request.channel_hash:
             raise CodeMismatchError("The node has another channel than the server.")
-        encoded = [(k, vocabulary.encode(r.question)) for k, r in records.items()]
+        encoded = [(k, vocabulary.encode_parts(r.parts)) for k, r in records.items()]
         source = self._source(request.server_round)
         return ledger.release(encoded, channel, source=source)
 
@@ -349,7 +318,8 @@ class Node:
             by = releases[0].channel_hash
             new = {name for name in asked if not store.has_question(name, by=by)}
             for name, release in zip(asked, releases, strict=True):
-                store.put_question(name, vocabulary.decode(release.ids), by=by)
+                asked_for = self.task.question(vocabulary.decode_parts(release.ids))
+                store.put_question(name, asked_for, by=by)
             store.save()
         if raw:
             store = PairStore(folder, RAW_SOURCE)

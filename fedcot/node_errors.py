@@ -19,10 +19,12 @@ from fedcot.errors import (
     WireError,
 )
 from fedcot.node_state import private_files
+from fedcot.out_of_memory import explain_out_of_memory, is_out_of_memory
 
 # Flower's own codes end well below 100.
 CODE_MISMATCH: Final = 101
 NODE_CONFIG: Final = 102
+OUT_OF_MEMORY: Final = 107
 UNEXPECTED: Final = 199
 OTHER_CODE: Final = (
     "the client runs other code or other artefacts than the server; install the same "
@@ -46,6 +48,8 @@ ERROR_LOG: Final = "errors.log"
 def describe(error: Exception) -> tuple[int, str]:
     """Return code and sentence for an exception, without any of its text."""
     name = type(error).__name__
+    if is_out_of_memory(error):
+        return OUT_OF_MEMORY, f"{explain_out_of_memory('client')} ({name})"
     for kind, code, sentence in _SENTENCES:
         if isinstance(error, kind):
             return code, f"{sentence} ({name})"

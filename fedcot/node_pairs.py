@@ -14,6 +14,7 @@ from fedcot.records import DistillRequest
 from fedcot.seeding import numpy_generator
 from fedcot.student.base import Base
 from fedcot.student.examples import Pair, Pairing, pair_examples, self_rationales
+from fedcot.tasks.registry import configured_task
 
 PUBLIC_DOMAIN: Final = "public"
 SELF: Final = "self-rationale"
@@ -50,6 +51,7 @@ class NodePairs:
         self.partition_id = partition_id
         self.folder = folder
         self._base = base
+        self._task = configured_task(config)
 
     def pairing(
         self, arm: str, records: Mapping[str, Record], used: Sequence[Record]
@@ -68,6 +70,7 @@ class NodePairs:
         return pair_examples(
             pairs,
             pairing=pairing,
+            task=self._task,
             base=self._base(),
             label_filter=pairing in LABEL_FILTERED,
             max_new_tokens=self.config.max_new_tokens,
@@ -98,7 +101,10 @@ class NodePairs:
         new = [record for record in used if record.question not in known]
         written = (
             self_rationales(
-                self._base(), new, max_new_tokens=self.config.max_new_tokens
+                self._base(),
+                new,
+                task=self._task,
+                max_new_tokens=self.config.max_new_tokens,
             )
             if new
             else []

@@ -17,6 +17,7 @@ from fedcot.student.base import Adapter, Base, TrainingSettings
 from fedcot.student.dp_settings import DpSettings, training_schedule, used_counts
 from fedcot.student.examples import Example, Pairing, label_examples
 from fedcot.student.training import TrainingOutcome
+from fedcot.tasks.task import Task
 
 
 class PrivateTraining:
@@ -135,7 +136,7 @@ class PrivateTraining:
         adapter: Adapter | None,
     ) -> TrainingOutcome:
         """Train one arm on the records used so far, see `train_adapter_privately`."""
-        # Opacus takes seconds to import, and most runs have no use for it.
+        # Brings Google's accounting along, which most runs have no use for.
         from fedcot.student.dp import train_adapter_privately
 
         return train_adapter_privately(
@@ -163,6 +164,7 @@ def examples_by_record(
     records: Mapping[str, Record],
     used: Sequence[Record],
     granted: Container[str] | None,
+    task: Task,
 ) -> list[list[Example]]:
     """Return the examples of each used record: its label's and its rationale's.
 
@@ -181,10 +183,12 @@ def examples_by_record(
         The very objects of `records` that were used so far.
     granted : container of str or None
         Keys of the records that may be used; None: all.
+    task : Task
+        Writes the label examples.
     """
     keys = {id(record): key for key, record in records.items()}
     examples: dict[str, list[Example]] = {
-        keys[id(record)]: list(label_examples([record])) for record in used
+        keys[id(record)]: list(label_examples([record], task)) for record in used
     }
     for owner, example in zip(pairing.owners, pairing.examples, strict=True):
         if sources[owner] in examples:

@@ -10,7 +10,23 @@ from fedcot.models.sources import artefact_hash
 from fedcot.node_state import Owner
 
 # Settings that change neither what is sent nor what it means.
-NEUTRAL_SETTINGS: Final = ("name", "run_dir", "phase_timeout", "teacher_batch_size")
+NEUTRAL_SETTINGS: Final = (
+    "name",
+    "run_dir",
+    "resume",
+    "phase_timeout",
+    "device",
+    "data_dir",
+    "evaluation_batch_size",
+    "teacher_batch_size",
+    "teacher_cache",
+    "teacher_concurrency",
+    "teacher_input_price",
+    "teacher_output_price",
+    "teacher_requests_per_minute",
+    "teacher_retries",
+    "teacher_timeout",
+)
 
 
 def run_name(config: RunConfig, owner: Owner, run_key: str) -> str:

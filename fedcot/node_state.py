@@ -53,6 +53,8 @@ class Owner:
         server chooses it, and near 1 it makes any epsilon worthless.
     allow_raw_prompts : bool
         Whether private questions may be sent as they are.
+    data_dir : Path or None
+        Folder that a dataset's files lie in; a run cannot choose another one.
     """
 
     partition_id: int
@@ -62,6 +64,7 @@ class Owner:
     max_record_epsilon: float
     max_record_delta: float
     allow_raw_prompts: bool
+    data_dir: Path | None = None
 
     @classmethod
     def from_node_config(cls, node_config: Mapping[str, Any]) -> Self:
@@ -81,6 +84,7 @@ class Owner:
             )
         simulated = inside_simulation() or _flag(node_config, "simulation")
         state_dir = str(node_config.get("state-dir", ""))
+        data_dir = str(node_config.get("data-dir", ""))
         if not simulated and not Path(state_dir).is_absolute():
             raise ConfigError(
                 "`state-dir` must be an absolute path in the node config of a "
@@ -101,6 +105,7 @@ class Owner:
             max_record_epsilon=_limit(node_config, "max-record-epsilon"),
             max_record_delta=_probability(node_config, "max-record-delta"),
             allow_raw_prompts=_flag(node_config, "allow-raw-prompts") or simulated,
+            data_dir=Path(data_dir) if data_dir else None,
         )
 
     def folder(self, run_dir: str) -> Path:

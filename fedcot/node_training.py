@@ -3,7 +3,7 @@
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -19,6 +19,8 @@ from fedcot.arms import (
 from fedcot.config import RunConfig
 from fedcot.data.schema import Partition, Record
 from fedcot.evaluation.evaluate import evaluate_student
+from fedcot.evaluation.predictions import write_predictions
+from fedcot.models.options import ModelOptions
 from fedcot.node_adapters import AdapterStore, publish
 from fedcot.node_pairs import NodePairs
 from fedcot.node_private import PrivateTraining, examples_by_record
@@ -26,9 +28,14 @@ from fedcot.records import Adapter, DistillRequest, EvaluateRequest
 from fedcot.rows import ArmScore, ArmTraining
 from fedcot.runs import adapter_folder
 from fedcot.seeding import derive_seed
+from fedcot.settings import WORLD
 from fedcot.student.base import Base, TrainingSettings, load_base, new_adapter
 from fedcot.student.examples import Example, Pairing, label_examples
 from fedcot.student.training import TrainingOutcome, train_adapter
+from fedcot.tasks.registry import configured_task
+
+# No float16 model gives less to a token that it thinks impossible; JSON has no -inf.
+LEAST_NATS: Final = -1e9
 
 
 class NodeTraining:
@@ -63,6 +70,7 @@ class NodeTraining:
         self.folder = folder
         self.adapter_root = adapter_root
         self.settings = training_settings(config)
+        self.task = configured_task(config)
         self.private = PrivateTraining(config, partition_id=partition_id)
         self.pairs = NodePairs(
             config, partition_id=partition_id, folder=folder, base=lambda: self.base
@@ -71,7 +79,7 @@ class NodeTraining:
     @property
     def base(self) -> Base:
         """The frozen base, loaded once per process."""
-        return load_base(self.config.student)
+        return student_base(self.config)
 
     def train(
         self,
@@ -165,12 +173,10 @@ class NodeTraining:
             scores.append(self._score(arm, headline, "test", request, partition.test))
             if request.final:
                 other: Prompt = "predict" if headline == "explain" else "explain"
-                scores += [
-                    self._score(arm, other, "test", request, partition.test),
-                    self._score(
-                        arm, headline, "deep-test", request, partition.deep_test
-                    ),
-                ]
+                scores.append(self._score(arm, other, "test", request, partition.test))
+            if request.final and partition.deep_test:
+                deep = partition.deep_test
+                scores.append(self._score(arm, headline, "deep-test", request, deep))
         return tuple(scores)
 
     def _train_arm(
@@ -207,6 +213,7 @@ class NodeTraining:
                     records=records,
                     used=used,
                     granted=granted,
+                    task=self.task,
                 ),
                 base=self.base,
                 settings=self.settings,
@@ -220,6 +227,7 @@ class NodeTraining:
             arm=arm,
             num_examples=trained.num_examples if trained else 0,
             **{f"num_{name}": count for name, count in pairing.counts.items()},
+            num_truncated=trained.num_truncated if trained else 0,
             label_loss=tuple(trained.label_loss) if trained else (),
             rationale_loss=tuple(trained.rationale_loss) if trained else (),
             seconds=trained.seconds if trained else 0.0,
@@ -241,7 +249,7 @@ class NodeTraining:
     ) -> TrainingOutcome | None:
         examples: tuple[Example, ...] = pairing.examples
         if not shares_adapter(arm, self.config.aggregation):
-            examples += label_examples(used)
+            examples += label_examples(used, self.task)
         if not examples:
             return None
         return train_adapter(
@@ -281,8 +289,17 @@ class NodeTraining:
             adapter=adapter,
             settings=self.settings,
             prompt=prompt,
+            task=self.task,
             max_new_tokens=self.config.max_new_tokens,
+            batch_size=self.config.evaluation_batch_size,
+            # Once for each arm; the world is scored by its verifier instead.
+            likelihoods=request.final
+            and prompt == headline_prompt(arm)
+            and self.config.dataset != WORLD,
         )
+        if request.final:
+            place = self.folder / "predictions" / arm / f"{split}-{prompt}.jsonl"
+            write_predictions(place, records, score)
         return ArmScore(
             arm=arm,
             prompt=prompt,
@@ -292,6 +309,13 @@ class NodeTraining:
             valid_rationales=score.valid_rationales,
             num_records=score.n,
             correct="".join("1" if hit else "0" for hit in score.correct),
+            flexible_match=score.flexible_match,
+            ranked_match=score.ranked_match,
+            answer_nats=max(score.answer_nats, LEAST_NATS),
+            rationale_nats=max(score.rationale_nats, LEAST_NATS),
+            rationale_tokens=score.rationale_tokens,
+            chrf=score.chrf,
+            chance=score.chance,
         )
 
     def _seed(self, purpose: str, server_round: int) -> int:
@@ -327,6 +351,11 @@ def training_settings(config: RunConfig) -> TrainingSettings:
         rationale_weight=config.rationale_weight,
         freeze_a=config.freeze_lora_a,
     )
+
+
+def student_base(config: RunConfig) -> Base:
+    """Return the frozen base of a run's students, loaded once per process."""
+    return load_base(config.student, ModelOptions.of_student(config))
 
 
 def starts_together(config: RunConfig) -> bool:

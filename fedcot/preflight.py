@@ -18,7 +18,8 @@ from fedcot.budget import (
 )
 from fedcot.config import RunConfig
 from fedcot.errors import ConfigError
-from fedcot.runs import check_free
+from fedcot.runs import check_free, check_resumable
+from fedcot.settings import RECORDED
 
 
 def check_run(config: RunConfig, *, num_supernodes: int, run_dir: Path) -> None:
@@ -38,8 +39,8 @@ def check_run(config: RunConfig, *, num_supernodes: int, run_dir: Path) -> None:
     ConfigError
         Something cannot work.
     """
-    _check_nodes(config, num_supernodes)
-    _check_run_dir(run_dir)
+    check_nodes(config, num_supernodes)
+    _check_run_dir(run_dir, resume=config.resume)
     clients = config.num_partitions or num_supernodes
     _check_data(config, clients)
     plan = plan_run(config, world_channel(config), num_partitions=clients)
@@ -48,7 +49,14 @@ def check_run(config: RunConfig, *, num_supernodes: int, run_dir: Path) -> None:
     _check_models(config)
 
 
-def _check_nodes(config: RunConfig, num_supernodes: int) -> None:
+def check_nodes(config: RunConfig, num_supernodes: int) -> None:
+    """Refuse a number of nodes that the settings do not fit.
+
+    Raises
+    ------
+    ConfigError
+        There are none, or others than `num-partitions` says.
+    """
     if num_supernodes < 1:
         raise ConfigError(
             f"`--num-supernodes` must be >= 1, found {num_supernodes}; "
@@ -62,8 +70,11 @@ def _check_nodes(config: RunConfig, num_supernodes: int) -> None:
         )
 
 
-def _check_run_dir(run_dir: Path) -> None:
-    check_free(run_dir)
+def _check_run_dir(run_dir: Path, *, resume: bool) -> None:
+    if resume:
+        check_resumable(run_dir)
+    else:
+        check_free(run_dir)
     existing = next(place for place in (run_dir, *run_dir.parents) if place.exists())
     if not os.access(existing, os.W_OK):
         raise ConfigError(
@@ -80,6 +91,8 @@ def _check_data(config: RunConfig, num_partitions: int) -> None:
 
 def _check_models(config: RunConfig) -> None:
     from fedcot.models.sources import model_folder
+    from fedcot.teacher.endpoint import is_endpoint
 
-    model_folder(config.teacher, "teacher")
+    if config.teacher != RECORDED and not is_endpoint(config.teacher):
+        model_folder(config.teacher, "teacher")
     model_folder(config.student, "student")

@@ -19,6 +19,7 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 COMMIT_VARIABLE: Final = "FEDCOT_GIT_COMMIT"
+CODE_PATTERNS: Final = ("*.py", "mappings/*.toml")
 CODE_ROOTS: Final = ("fedcot", "strategies", "server_app", "client_app")
 LIBRARIES: Final = (
     "fedcot",
@@ -34,7 +35,7 @@ LIBRARIES: Final = (
 
 @cache
 def code_hash() -> str:
-    """Return the SHA-256, in hex, of the Python files of this app as imported.
+    """Return the SHA-256, in hex, of the files of this app as imported.
 
     The hash does not depend on where the files lie or how their lines end. A root
     that cannot be imported counts as absent, so that it differs from a present one.
@@ -50,7 +51,10 @@ def code_hash() -> str:
 
 
 def code_files() -> Iterator[tuple[str, Path]]:
-    """Yield each Python file of the app by its place in the app, in a fixed order."""
+    """Yield each file of the app by its place in the app, in a fixed order.
+
+    Python files, and the mappings: templates decide what a model reads.
+    """
     for root in CODE_ROOTS:
         yield from _files_of(root)
 
@@ -117,7 +121,8 @@ def _files_of(root: str) -> Iterator[tuple[str, Path]]:
         yield f"{root}.py", origin
         return
     folder = origin.parent
-    for path in sorted(folder.rglob("*.py"), key=lambda item: item.as_posix()):
+    files = [path for pattern in CODE_PATTERNS for path in folder.rglob(pattern)]
+    for path in sorted(files, key=lambda item: item.as_posix()):
         if "__pycache__" not in path.parts:
             yield f"{root}/{path.relative_to(folder).as_posix()}", path
 

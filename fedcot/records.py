@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 
 from fedcot.arms import ASKED_SOURCES
 from fedcot.codec import flatten, unflatten
-from fedcot.config import ARMS
 from fedcot.errors import WireError
 from fedcot.rows import (
     ArmScore,
@@ -33,6 +32,7 @@ from fedcot.rows import (
     RawPrompt,
     SentRationale,
 )
+from fedcot.settings import ARMS
 
 QUERY_IDENTIFY: Final = "query.identify"
 QUERY_PERTURB: Final = "query.perturb"
@@ -104,6 +104,7 @@ class IdentifyRequest(Wire):
     code_hash: str
     student_hash: str
     vocabulary_hash: str
+    dataset_hash: str  # of the mapping, empty for the built-in world
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +114,7 @@ class IdentifyReply(Wire):
     code_hash: str
     student_hash: str
     vocabulary_hash: str
+    dataset_hash: str
     partition_id: int
     num_partitions: int
     num_records: int

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from fedcot.arms import PROMPTS, SENT_SOURCES, SPLITS
-from fedcot.config import ARMS
 from fedcot.errors import WireError
 from fedcot.privacy.ledger import Release
+from fedcot.settings import ARMS
 
 # A key is a record's pseudonym, an HMAC; nothing else may stand where it stands.
 LONGEST_RATIONALE: Final = 4000
@@ -117,6 +117,7 @@ class ArmTraining:
     num_invalid_step: int
     num_label_mismatch: int
     num_kept: int
+    num_truncated: int  # examples that did not fit `max-sequence-tokens`
     label_loss: tuple[float, ...]  # nats per token, one per epoch
     rationale_loss: tuple[float, ...]
     seconds: float
@@ -138,6 +139,13 @@ class ArmScore:
     valid_rationales: int
     num_records: int
     correct: str  # "1" or "0" for each record in order; paired tests need it
+    flexible_match: int = 0  # right by the lenient extractor
+    ranked_match: int = -1  # most likely choice is right; -1: there are no choices
+    answer_nats: float = 0.0  # log-likelihood of the gold answers, summed
+    rationale_nats: float = 0.0  # of the reference rationales, summed
+    rationale_tokens: int = 0
+    chrf: float = 0.0  # of written against reference rationales, summed
+    chance: float = 0.0  # accuracy of guessing; 0 for open answers
 
     def __post_init__(self) -> None:
         """Check the names, and that no count exceeds the number of records."""
@@ -149,8 +157,16 @@ class ArmScore:
             raise WireError("`correct` must hold 0 or 1 for each record.")
         if self.correct.count("1") != self.exact_match:
             raise WireError("`exact-match` must count the ones of `correct`.")
-        counts = (self.exact_match, self.parsed, self.valid_rationales)
+        counts = (
+            self.exact_match,
+            self.parsed,
+            self.valid_rationales,
+            self.flexible_match,
+            max(0, self.ranked_match),
+        )
         if min(counts) < 0 or max(counts) > self.num_records:
+            raise WireError("A score must count between 0 and `num-records`.")
+        if self.ranked_match < -1 or self.rationale_tokens < 0:
             raise WireError("A score must count between 0 and `num-records`.")
 
 

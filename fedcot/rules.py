@@ -67,6 +67,11 @@ NOISE: Final = Rule(
 NORM: Final = Rule("from 1e-100 to 1e100", lambda value: 1e-100 <= value <= 1e100)
 OPEN_UNIT: Final = Rule("inside (0, 1)", lambda value: 0 < value < 1)
 SHARE: Final = Rule("inside (0, 1]", lambda value: 0 < value <= 1)
+PART: Final = Rule("inside [0, 1)", lambda value: 0 <= value < 1)
+DEVICE: Final = Rule(
+    "auto, cpu, mps, cuda or cuda:N",
+    lambda value: re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", value) is not None,
+)
 DROPOUT: Final = Rule("inside [0, 1)", lambda value: 0 <= value < 1)
 TEXT: Final = Rule("text that is not empty", lambda value: bool(value.strip()))
 ANY: Final = Rule("", lambda value: True)

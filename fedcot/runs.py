@@ -3,12 +3,15 @@
 Small results are rewritten atomically, measurements are appended line by line.
 """
 
+import fcntl
+import itertools
 import json
 import math
 import os
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Self
@@ -20,6 +23,8 @@ SUMMARY: Final = "summary.json"
 CONFIG: Final = "config.json"
 METRICS: Final = "metrics.jsonl"
 PROGRESS: Final = "progress.jsonl"
+RATIONALES: Final = "rationales.jsonl"
+LOCK: Final = ".lock"
 LEDGER: Final = "ledger.sqlite"
 
 
@@ -65,6 +70,51 @@ class RunDirectory:
         if path.parent == root:
             _point_latest(path)
         return cls(path)
+
+    @classmethod
+    def reopen(cls, run_dir: str) -> Self:
+        """Go on with a run that ended early.
+
+        What it measured so far is put aside, since it is measured again; the ledger,
+        the clients' folders and the adapters stay.
+
+        Raises
+        ------
+        ConfigError
+            There is no run, it is done, or another process works on it.
+        """
+        path = _absolute(run_dir)
+        check_resumable(path)
+        put_aside(path)
+        return cls(path)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from working on this run.
+
+        Raises
+        ------
+        ConfigError
+            Another one does.
+        """
+        with (self.path / LOCK).open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise ConfigError(
+                    "`run-dir` must not be in use, found another process at work in "
+                    f"`{self.path}`; wait for its end."
+                ) from error
+            yield
+
+    @property
+    def run_key(self) -> str:
+        """The key that the run's first start was given."""
+        return str(self.read_config()["run_key"])
+
+    def read_config(self) -> dict[str, Any]:
+        """Return what `write_config` wrote."""
+        return read_config(self.path)
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write the resolved settings and what made the run, atomically."""
@@ -138,6 +188,53 @@ def check_free(path: Path) -> None:
         )
 
 
+def check_resumable(path: Path) -> None:
+    """Refuse a folder that holds no run to go on with.
+
+    Raises
+    ------
+    ConfigError
+        There is no run, or it is done.
+    """
+    read_config(path)
+    summary = path / SUMMARY
+    status = ""
+    if summary.is_file():
+        status = str(json.loads(summary.read_text(encoding="utf-8")).get("status"))
+    if status == "completed":
+        raise ConfigError(
+            f"`RUN_DIR` must hold a run that ended early, found `{path}` completed; "
+            "start a new one with `fedcot run`."
+        )
+
+
+def put_aside(path: Path) -> None:
+    """Rename what an earlier start measured, which will be measured again."""
+    for name in (METRICS, PROGRESS, RATIONALES):
+        if (path / name).exists():
+            (path / name).rename(_next_copy(path / name))
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Return the `config.json` of a run directory.
+
+    Raises
+    ------
+    ConfigError
+        There is none.
+    """
+    try:
+        content: dict[str, Any] = json.loads(
+            (path / CONFIG).read_text(encoding="utf-8")
+        )
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"`RUN_DIR` must be a run directory, found no readable `{path / CONFIG}`; "
+            "pass for example `runs/latest`."
+        ) from error
+    return content
+
+
 def write_json(path: Path, content: Any) -> None:
     """Replace a JSON file atomically and durably; infinity becomes the text "inf"."""
     text = json.dumps(portable(content), indent=2, allow_nan=False) + "\n"
@@ -187,6 +284,13 @@ def _unused(root: Path, name: str) -> Path:
         number += 1
         path = root / f"{stem}-{number}"
     return path
+
+
+def _next_copy(path: Path) -> Path:
+    """Return ``name.1``, ``name.2``, ...: the first that is free."""
+    numbers = itertools.count(1)
+    copies = (path.with_name(f"{path.name}.{number}") for number in numbers)
+    return next(copy for copy in copies if not copy.exists())
 
 
 def _point_latest(path: Path) -> None:

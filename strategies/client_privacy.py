@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fedcot.config import RunConfig
 from fedcot.errors import ConfigError
-from fedcot.node_training import first_adapter
+from fedcot.node_training import first_adapter, student_base
 from fedcot.privacy.sampler import (
     SEEDED_GUARANTEE,
     RandomSource,
@@ -27,7 +27,7 @@ from fedcot.privacy.sampler import (
 )
 from fedcot.report.reader import nats
 from fedcot.seeding import derive_seed
-from fedcot.student.base import is_random_half, load_base
+from fedcot.student.base import is_random_half
 from fedcot.student.noise import ClippedSum
 from strategies.aggregation import Adapter, check_like
 
@@ -174,7 +174,7 @@ def starting_adapter(config: RunConfig) -> dict[str, NDArray[np.float32]]:
     The random half alone is much longer than any clipping norm, so an update cannot be
     told relative to zero.
     """
-    adapter = first_adapter(load_base(config.student), config)
+    adapter = first_adapter(student_base(config), config)
     return {name: tensor.numpy() for name, tensor in adapter.items()}
 
 

@@ -23,13 +23,14 @@ from fedcot.records import (
     Wire,
 )
 from fedcot.report.reader import nats
+from fedcot.teacher.teacher import Teacher
 from strategies.aggregation import Adapter, weighted_mean
 from strategies.client_privacy import configured_mean, starting_adapter
 from strategies.events import AggregateEvent, TrainingEvent
 from strategies.exchange import Exchange, wait_for_nodes
 from strategies.intake import PHASE_OF, Intake
 from strategies.phased import Phase, PhasedStrategy
-from strategies.questions import AnswerBook, Teacher
+from strategies.questions import AnswerBook
 from strategies.requests import (
     Public,
     Requests,
@@ -259,6 +260,7 @@ class FedCoT(PhasedStrategy):
                 self._send_to(partition, EVALUATE, request)
         if final:
             self.results.measure_teacher(self.book.teacher, state.members)
+            self.results.measure_data(state.members)
         self._receive_all(EVALUATE)
         self._require(state.evaluated, EVALUATE)
         for arm, score in self.results.accuracy().items():
@@ -284,6 +286,10 @@ class FedCoT(PhasedStrategy):
                 place = (rationale.source, partition)
                 count = state.answered_counts.get(place, 0)
                 state.answered_counts[place] = count + rationale.parsed
+            answers = [
+                self.book.completion(asked) for _, _, asked in prompts[partition]
+            ]
+            self.results.note_rationales(state.server_round, partition, sent, answers)
             self._send_rationales(state, partition)
         if total:
             on_progress(1, 1)

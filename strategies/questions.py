@@ -1,34 +1,19 @@
 """The teacher's side: which prompts it answers, and the answers it has given."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
 
 from fedcot.config import RunConfig
-from fedcot.data.schema import Rationale, Record
+from fedcot.data.schema import Record
 from fedcot.node_pairs import used_indices
 from fedcot.privacy.vocabulary import Vocabulary
 from fedcot.records import PerturbReply
 from fedcot.rows import SentRationale
 from fedcot.seeding import numpy_generator
-from fedcot.teacher.transformers_teacher import Completion
+from fedcot.tasks.task import Task
+from fedcot.teacher.teacher import Completion, Teacher
 
 Prompt = tuple[str, str, str]  # source, key, question
 Prompts = Sequence[Prompt]
-
-
-class Teacher(Protocol):
-    """A model that answers questions with rationales."""
-
-    name: str
-
-    def answer(
-        self,
-        questions: Sequence[str],
-        *,
-        on_progress: Callable[[int, int], None] | None = None,
-    ) -> list[Completion]:
-        """Return one completion per question, in order."""
-        ...
 
 
 class AnswerBook:
@@ -42,7 +27,7 @@ class AnswerBook:
 
     def __init__(self, teacher: Teacher) -> None:
         self.teacher = teacher
-        self._known: dict[str, Rationale | None] = {}
+        self._known: dict[str, Completion] = {}
 
     def answer(
         self,
@@ -60,14 +45,18 @@ class AnswerBook:
         if questions:
             given = self.teacher.answer(list(questions), on_progress=on_progress)
             for question, completion in zip(questions, given, strict=True):
-                self._known[question] = completion.rationale
+                self._known[question] = completion
         return {
             partition: tuple(self._sent(*prompt) for prompt in prompts[partition])
             for partition in sorted(prompts)
         }
 
+    def completion(self, question: str) -> Completion:
+        """Return what was answered to a question."""
+        return self._known[question]
+
     def _sent(self, source: str, key: str, question: str) -> SentRationale:
-        rationale = self._known[question]
+        rationale = self._known[question].rationale
         return SentRationale(
             source=source,
             key=key,
@@ -77,10 +66,14 @@ class AnswerBook:
         )
 
 
-def prompts_of(reply: PerturbReply, vocabulary: Vocabulary) -> list[Prompt]:
+def prompts_of(reply: PerturbReply, vocabulary: Vocabulary, task: Task) -> list[Prompt]:
     """Return what a client asked, as text."""
     released = [
-        ("fedcot", prompt.record_key, vocabulary.decode(prompt.ids))
+        (
+            "fedcot",
+            prompt.record_key,
+            task.question(vocabulary.decode_parts(prompt.ids)),
+        )
         for prompt in reply.prompts
     ]
     raw = [

@@ -29,6 +29,7 @@ from fedcot.records import (
 )
 from fedcot.runs import RunDirectory
 from fedcot.student.dp_settings import DpSettings, used_counts
+from fedcot.tasks.task import Task
 from strategies.events import PromptsEvent, TrainingEvent
 from strategies.evolution import BankEvolution
 from strategies.questions import Prompt, bank_prompts, prompts_of
@@ -39,8 +40,9 @@ logger = logging.getLogger("flwr.fedcot")
 
 @dataclass(frozen=True, kw_only=True)
 class Public:
-    """What server and clients both know: vocabulary, mechanism and problem bank."""
+    """What server and clients both know: task, vocabulary, mechanism and bank."""
 
+    task: Task
     vocabulary: Vocabulary
     channel: Channel
     bank: Sequence[Record]
@@ -93,6 +95,7 @@ class Requests:
             code_hash=provenance.code_hash(),
             student_hash=artefact_hash(self.config.student, "student"),
             vocabulary_hash=vocabulary_hash(self.config),
+            dataset_hash=self.public.task.hash,
         )
 
     def perturb(
@@ -182,7 +185,8 @@ class Requests:
         """Return what the teacher has to answer for a client."""
         prompts: list[Prompt] = []
         if partition in state.asked:
-            prompts += prompts_of(state.asked[partition], self.public.vocabulary)
+            asked = state.asked[partition]
+            prompts += prompts_of(asked, self.public.vocabulary, self.public.task)
         if "random-bank" in arms:
             prompts += bank_prompts(
                 self.public.bank,

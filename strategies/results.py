@@ -1,12 +1,12 @@
 """What a run measured: lines while it goes on, the summary at its end."""
 
-import math
+import hashlib
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,18 +15,21 @@ from numpy.typing import NDArray
 from fedcot import provenance
 from fedcot.arms import headline_prompt
 from fedcot.config import RunConfig
+from fedcot.data.loading import load_dataset
 from fedcot.data.partition import load_partition, load_public_bank
 from fedcot.evaluation.evaluate import evaluate_teacher
-from fedcot.evaluation.metrics import proportion
-from fedcot.node_training import training_settings
+from fedcot.node_training import student_base, training_settings
 from fedcot.records import DistillReply, EvaluateReply, PerturbReply
-from fedcot.rows import ArmScore
-from fedcot.runs import RunDirectory
-from fedcot.student.base import adapted, adapter_state, load_base
+from fedcot.rows import ArmScore, ArmTraining, SentRationale
+from fedcot.runs import RATIONALES, RunDirectory, append_line
+from fedcot.settings import WORLD
+from fedcot.student.base import adapted, adapter_state
 from fedcot.student.training import save_adapter
-from fedcot.teacher.transformers_teacher import TransformersTeacher
+from fedcot.tasks.registry import configured_task
+from fedcot.teacher.endpoint import is_endpoint
+from fedcot.teacher.teacher import Completion, Teacher
 from strategies.exchange import Answer
-from strategies.questions import Teacher
+from strategies.measures import estimate, filter_counts, further_measures
 from strategies.state import Member
 
 COMPLETED, FAILED, EXHAUSTED = "completed", "failed", "budget-exhausted"
@@ -53,6 +56,8 @@ class Results:
         self._scores: dict[tuple[str, str, str], dict[int, ArmScore]] = defaultdict(
             dict
         )
+        self._trainings: dict[tuple[str, int], ArmTraining] = {}
+        self._data: dict[str, Any] = {}
 
     @contextmanager
     def timed(self, phase: str) -> Iterator[None]:
@@ -89,6 +94,30 @@ class Results:
         for training in reply.training:
             row = {"round": server_round, "phase": "distil", "partition": partition}
             self.run.append_metrics({**row, **asdict(training)})
+            self._trainings[training.arm, partition] = training
+
+    def note_rationales(
+        self,
+        server_round: int,
+        partition: int,
+        sent: Sequence[SentRationale],
+        answers: Sequence[Completion],
+    ) -> None:
+        """Write where each rationale comes from: hashes, never a text.
+
+        The teacher, its revision and settings stand in `config.json`.
+        """
+        for rationale, answer in zip(sent, answers, strict=True):
+            digest = hashlib.sha256(answer.text.encode("utf-8", "replace"))
+            row = {
+                "round": server_round,
+                "partition": partition,
+                "source": rationale.source,
+                "parsed": rationale.parsed,
+                "prompt_hash": answer.prompt_hash,
+                "completion_hash": digest.hexdigest(),
+            }
+            append_line(self.run.path / RATIONALES, row)
 
     def note_scores(
         self, server_round: int, answer: Answer, reply: EvaluateReply
@@ -111,11 +140,13 @@ class Results:
     def measure_teacher(self, teacher: Teacher, members: Mapping[int, Member]) -> None:
         """Score the teacher on the questions that the arms are scored on.
 
-        The server can read them in a simulation only; in a deployment it takes public
-        problems of the same families instead.
+        The server can read them in a simulation only; in a deployment, and where
+        somebody else's endpoint would see them, it takes public problems instead, if
+        there are any.
         """
         identities = [members[partition].identity for partition in sorted(members)]
-        if all(identity.simulated for identity in identities):
+        is_local = not is_endpoint(self.config.teacher)
+        if is_local and all(identity.simulated for identity in identities):
             questions = [
                 record
                 for who in identities
@@ -126,27 +157,53 @@ class Results:
             measured_on = "the clients' test questions"
         else:
             size = self.config.test_records * len(identities)
+            if not self._has_public_problems:
+                return
             questions = list(load_public_bank(self.config, size))
             measured_on = "public problems"
-        score = evaluate_teacher(cast(TransformersTeacher, teacher), questions)
+        task = configured_task(self.config)
+        score = evaluate_teacher(teacher, questions, task=task)
         self.teacher = {
-            "accuracy": _estimate(score.exact_match, score.n),
-            "rationale_validity": score.valid_rationales / max(1, score.n),
+            "accuracy": estimate(score.exact_match, score.n),
+            "rationale_validity": (
+                score.valid_rationales / max(1, score.n) if task.checks_steps else None
+            ),
             "measured_on": measured_on,
         }
+
+    def measure_data(self, members: Mapping[int, Member]) -> None:
+        """Note what became of a dataset's rows, where the server can read them."""
+        identities = [member.identity for member in members.values()]
+        if self.config.dataset == WORLD or not all(who.simulated for who in identities):
+            return
+        loaded = load_dataset(self.config)
+        self._data = {
+            "rows": dict(loaded.rows),
+            "skipped": {split: dict(why) for split, why in loaded.skipped.items()},
+            "cleaned": dict(loaded.cleaned),
+            "public": len(loaded.public),
+            "train": sum(who.num_records for who in identities),
+            "teacher_labels": {
+                split: asdict(counts) for split, counts in loaded.labels.items()
+            },
+        }
+
+    @property
+    def _has_public_problems(self) -> bool:
+        return self.config.dataset == WORLD or self.config.public_share > 0
 
     def save_global(self, arm: str, adapter: Mapping[str, NDArray[np.float32]]) -> None:
         """Write an aggregated adapter in PEFT's format."""
         tensors = {name: torch.from_numpy(value) for name, value in adapter.items()}
         folder = self.run.adapter_folder(arm, None)
-        base = load_base(self.config.student)
+        base = student_base(self.config)
         save_adapter(base, tensors, training_settings(self.config), folder)
 
     def adapter_shapes(self) -> dict[str, tuple[int, ...]]:
         """Return name and shape of each tensor of a student's adapter."""
         if self._shapes is None:
             base, settings = (
-                load_base(self.config.student),
+                student_base(self.config),
                 training_settings(self.config),
             )
             with adapted(base, settings, seed=0) as model:
@@ -170,7 +227,7 @@ class Results:
         records = sum(score.num_records for score in scores)
         if records == 0:
             return None
-        return _estimate(sum(score.exact_match for score in scores), records)
+        return estimate(sum(score.exact_match for score in scores), records)
 
     def _by_prompt(self) -> dict[str, dict[str, Any]]:
         return {
@@ -190,6 +247,8 @@ class Results:
         }
 
     def _validity(self) -> dict[str, float]:
+        if not configured_task(self.config).checks_steps:
+            return {}
         found = {"teacher": self.teacher["rationale_validity"]} if self.teacher else {}
         for arm in self.config.arm_names:
             scores = self._scores.get((arm, "explain", "test"), {}).values()
@@ -221,6 +280,10 @@ class Results:
             "accuracy_deep": self._deep(),
             "teacher_measured_on": self.teacher["measured_on"] if self.teacher else "",
             "rationale_validity": self._validity(),
+            **further_measures(self._scores, self.config.arm_names),
+            "filters": filter_counts(self._trainings),
+            "dataset": self.config.dataset,
+            "data": self._data,
             "privacy": privacy,
             "traffic": traffic,
             "timing": {phase: round(s, 3) for phase, s in self.timing.items()},
@@ -247,10 +310,3 @@ class Results:
             "downlink_bytes": answer.downlink_bytes,
         }
         self.run.append_metrics({**row, **more})
-
-
-def _estimate(hits: int, records: int) -> dict[str, float]:
-    if records == 0:
-        return {"mean": math.nan, "stderr": math.nan, "n": 0}
-    estimate = proportion(hits, records)
-    return {"mean": estimate.mean, "stderr": estimate.stderr, "n": records}

@@ -15,8 +15,8 @@ from fedcot.config import RunConfig
 from fedcot.data.schema import Partition, Rationale, Record
 from fedcot.node_state import Owner
 from fedcot.runs import RunDirectory
-from fedcot.teacher.transformers_teacher import Completion
-from strategies import client_privacy, requests, results
+from fedcot.teacher.teacher import Completion, Usage
+from strategies import requests, results
 from tests.grid import LocalGrid
 from tests.tiny import tiny_base
 
@@ -33,6 +33,13 @@ class ScriptedTeacher:
 
     def __init__(self) -> None:
         self.asked: list[list[str]] = []
+
+    @property
+    def usage(self) -> Usage:
+        return Usage(prompts=sum(len(questions) for questions in self.asked))
+
+    def describe(self) -> dict[str, str]:
+        return {"kind": "scripted"}
 
     def answer(
         self,
@@ -96,8 +103,7 @@ def tiny_world(monkeypatch: pytest.MonkeyPatch) -> None:
     base = tiny_base()
     for module in (node, node_runs, requests, server_app):
         monkeypatch.setattr(module, "artefact_hash", lambda source, role: "ab" * 32)
-    for module in (node_training, results, client_privacy):
-        monkeypatch.setattr(module, "load_base", lambda source: base)
+    monkeypatch.setattr(node_training, "load_base", lambda source, options: base)
     for module in (node, results):
         monkeypatch.setattr(module, "load_partition", fake_partition)
     monkeypatch.setattr(server_app, "load_public_bank", fake_bank)

@@ -29,14 +29,18 @@ BAD_VALUES = [
     ("mechanism", "santext"),
     ("mechanism", "Rank"),
     ("mode", "central"),
-    ("dataset", "gsm8k"),
+    ("dataset", ""),
     ("arms", ""),
     ("arms", "fedcot,fedcot"),
     ("arms", "fedcot,unknown"),
     ("arms", "teacher"),
     ("pairing", "both"),
     ("aggregation", "median"),
-    ("partitioner", "dirichlet"),
+    ("partitioner", "shuffle"),
+    ("device", "gpu"),
+    ("student_dtype", "fp8"),
+    ("public_share", 1.0),
+    ("dirichlet_alpha", 0.0),
     ("name", "a b"),
     ("name", "../x"),
     ("teacher", " "),
@@ -234,3 +238,36 @@ def test_noise_for_adapters_that_never_leave_is_refused(setting) -> None:
     with pytest.raises(ConfigError, match="pass `-c aggregation=fedavg`"):
         RunConfig(token_epsilon=8.0, **setting)
     RunConfig(token_epsilon=8.0, aggregation="fedavg", **setting)
+
+
+@pytest.mark.parametrize(
+    ("settings", "key_named"),
+    [
+        ({"teacher": "recorded"}, "teacher"),
+        ({"vocabulary": "dataset"}, "vocabulary"),
+        ({"bank": "dataset"}, "bank"),
+        ({"partitioner": "dirichlet"}, "partitioner"),
+        ({"public_share": 0.5}, "public-share"),
+        ({"dataset": "gsm8k"}, "vocabulary"),
+        ({"dataset": "gsm8k", "vocabulary": "dataset"}, "public-share"),
+        (
+            {
+                "dataset": "gsm8k",
+                "vocabulary": "w.safetensors",
+                "mechanism": "selection",
+            },
+            "bank",
+        ),
+        ({"dataset": "gsm8k", "arms": "random-bank"}, "public-share"),
+    ],
+)
+def test_world_and_datasets_do_not_mix(settings, key_named):
+    with pytest.raises(ConfigError, match=f"^`{key_named}` must") as caught:
+        RunConfig(token_epsilon=8.0, **settings)
+    assert "\n" not in str(caught.value)
+    assert "-c " in str(caught.value)
+
+
+def test_a_dataset_without_a_mechanism_needs_no_public_text():
+    config = RunConfig(token_epsilon=8.0, dataset="gsm8k", arms="zero-shot,distil")
+    assert config.vocabulary == "world"

@@ -168,7 +168,9 @@ class TestRefusals:
 
     def test_other_artefacts(self, tmp_path):
         node = Node(tiny_config(tmp_path), owner())
-        wrong = IdentifyRequest(code_hash="a", student_hash="b", vocabulary_hash="c")
+        wrong = IdentifyRequest(
+            code_hash="a", student_hash="b", vocabulary_hash="c", dataset_hash="d"
+        )
         with pytest.raises(CodeMismatchError):
             node.identify(wrong)
 
@@ -343,7 +345,9 @@ def test_a_message_that_the_wire_does_not_allow_is_answered_with_an_error(tmp_pa
     node_config = {"partition-id": 0, "num-partitions": 3, "simulation": True}
     for content in (
         RecordDict(),
-        IdentifyRequest(code_hash="a", student_hash="b", vocabulary_hash="c").encode(),
+        IdentifyRequest(
+            code_hash="a", student_hash="b", vocabulary_hash="c", dataset_hash="d"
+        ).encode(),
     ):
         reply = call(QUERY_PERTURB, content, node_config, config)
         assert reply.has_error()

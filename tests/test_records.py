@@ -65,6 +65,7 @@ def perturb_reply(**changes) -> PerturbReply:
 
 
 TRAINING = ArmTraining(
+    num_truncated=0,
     arm="fedcot",
     num_examples=7,
     num_pairs=4,
@@ -87,11 +88,14 @@ SCORE = ArmScore(
     correct="0100",
 )
 MESSAGES = [
-    IdentifyRequest(code_hash="a", student_hash="b", vocabulary_hash="c"),
+    IdentifyRequest(
+        code_hash="a", student_hash="b", vocabulary_hash="c", dataset_hash="d"
+    ),
     IdentifyReply(
         code_hash="a",
         student_hash="b",
         vocabulary_hash="c",
+        dataset_hash="d",
         partition_id=1,
         num_partitions=2,
         num_records=9,

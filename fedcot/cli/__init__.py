@@ -14,7 +14,7 @@ import click
 import typer
 
 # Each module adds its commands to the group when it is imported.
-from fedcot.cli import audit, plan, privacy  # noqa: F401
+from fedcot.cli import audit, convert, data, export, plan, privacy, vocabulary  # noqa: F401
 from fedcot.cli.commands import app
 from fedcot.cli.show import complain
 from fedcot.errors import FedcotError

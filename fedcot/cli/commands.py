@@ -9,7 +9,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -23,7 +23,7 @@ from fedcot.cli.show import (
     console,
     show,
 )
-from fedcot.config import load_config
+from fedcot.config import RunConfig, load_config
 from fedcot.errors import ConfigError
 from fedcot.settings_table import plain_table
 
@@ -56,10 +56,19 @@ def run(
         Path | None,
         typer.Option(help="A new folder.  [default: runs/<time>-<name>]"),
     ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Check everything and show it; download, train and ask nothing.",
+        ),
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Distil through `flwr run` on simulated clients and show the result."""
     settings = load_config(config, override or [])
+    if dry_run:
+        _show_dry_run(settings, num_supernodes, as_json=as_json)
     from fedcot.launch import launch
 
     with _progress(quiet=as_json) as on_progress:
@@ -77,6 +86,17 @@ def run(
     if outcome.exit_code:
         complain(outcome.reason)
     raise typer.Exit(outcome.exit_code)
+
+
+def _show_dry_run(
+    settings: RunConfig, num_supernodes: int | None, *, as_json: bool
+) -> NoReturn:
+    """Print what a run would do; exit 2 where something is wrong."""
+    from fedcot import dry_run
+
+    found = dry_run.dry_run(settings, num_supernodes=num_supernodes)
+    show(found, list(dry_run.lines_of(found)), as_json)
+    raise typer.Exit(2 if found["problems"] else 0)
 
 
 @app.command()
@@ -198,6 +218,8 @@ def _show_outcome(outcome: Outcome, *, as_json: bool) -> None:
         from fedcot.report import terminal
 
         console.print(terminal.accuracy_table(outcome.summary))
+        if further := terminal.measures_table(outcome.summary):
+            console.print(further)
         lines += terminal.privacy_lines(outcome.summary)
         lines += terminal.cost_lines(outcome.summary)
         lines.append(f"Report: {outcome.run_dir / 'report.html'}")

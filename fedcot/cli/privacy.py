@@ -11,9 +11,10 @@ import typer
 
 from fedcot.cli.privacy_app import privacy
 from fedcot.cli.show import JsonFlag, show
-from fedcot.config import MECHANISMS, load_config
+from fedcot.config import load_config
 from fedcot.errors import ConfigError
 from fedcot.rules import Scalar
+from fedcot.settings import MECHANISMS
 
 _MECHANISMS = f"{', '.join(MECHANISMS[:-1])} or {MECHANISMS[-1]}."
 
@@ -97,40 +98,6 @@ def verify(
     ]
     show(content, lines, as_json)
     raise typer.Exit(0 if found.holds else 3)
-
-
-@privacy.command()
-def vocabulary(
-    text: Annotated[
-        list[Path], typer.Option(help="Public texts, one a line; may be repeated.")
-    ],
-    output: Annotated[Path, typer.Option(help="The file to write.")],
-    words: Annotated[
-        int, typer.Option(min=2, help="Words and numbers at most.")
-    ] = 4000,
-    slots: Annotated[int, typer.Option(min=1, help="Tokens of a prompt.")] = 32,
-    as_json: JsonFlag = False,
-) -> None:
-    """Build a vocabulary file with word vectors from public text.
-
-    A private text here would make the vocabulary a release of it.
-    """
-    from fedcot.data.banks import read_lines
-    from fedcot.privacy.word_vectors import build_artefact
-
-    texts = [line for path in text for line in read_lines(path, "--text")]
-    names = ", ".join(path.name for path in text)
-    artefact = build_artefact(texts, words=words, length=slots, source=names)
-    artefact.save(output)
-    content = {
-        "vocabulary": str(output),
-        "words": len(artefact.vocabulary.words),
-        "slots": slots,
-        "hash": artefact.hash,
-        **artefact.provenance,
-    }
-    line = f"{len(artefact.vocabulary.words)} words, {slots} slots: {output}"
-    show(content, [line, f"hash {artefact.hash}"], as_json)
 
 
 @privacy.command()

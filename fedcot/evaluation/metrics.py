@@ -80,3 +80,60 @@ def paired_p_value(first: Sequence[bool], second: Sequence[bool]) -> float:
         return 1.0
     test = stats.binomtest(wins, wins + losses, 0.5, alternative="greater")
     return float(test.pvalue)
+
+
+def perplexity(nats: float, tokens: int) -> float:
+    """Return ``exp(-nats / tokens)``: how many tokens a model wavers between.
+
+    Parameters
+    ----------
+    nats : float
+        Log-likelihood of all tokens, summed; <= 0.
+    tokens : int
+
+    Returns
+    -------
+    float
+        >= 1; infinite where it is beyond floating point, not a number without tokens.
+
+    Raises
+    ------
+    ValueError
+        If a likelihood is above 1, or the count is negative.
+    """
+    if nats > 0 or tokens < 0:
+        raise ValueError(
+            f"`nats` must be <= 0 and `tokens` >= 0, found {nats} and {tokens}."
+        )
+    if tokens == 0:
+        return math.nan
+    try:
+        return math.exp(-nats / tokens)
+    except OverflowError:
+        return math.inf
+
+
+def chance_p_value(hits: int, n: int, chance: float) -> float:
+    """Return the two-sided exact p-value that an accuracy is not that of guessing.
+
+    The binomial test; where the records have different numbers of choices, with their
+    mean chance, which makes it cautious: the true spread of guesses is smaller.
+
+    Parameters
+    ----------
+    hits, n : int
+        Right answers, and all.
+    chance : float
+        Inside (0, 1).
+
+    Raises
+    ------
+    ValueError
+        If the counts are impossible, or `chance` is not inside (0, 1).
+    """
+    if not 0 <= hits <= n or n < 1 or not 0 < chance < 1:
+        raise ValueError(
+            "`hits` must be in [0, n], n >= 1 and `chance` inside (0, 1), found "
+            f"{hits} of {n} and {chance}."
+        )
+    return float(stats.binomtest(hits, n, chance).pvalue)

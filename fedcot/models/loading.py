@@ -1,77 +1,102 @@
-"""Load a causal model and its tokenizer, once per process."""
+"""Load a model and its tokenizer, once per process and for every client of it."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from __future__ import annotations
+
+from collections import OrderedDict
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
-from transformers.utils import logging
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from fedcot.errors import ConfigError
+from fedcot.models.options import PLAIN, ModelOptions
 from fedcot.models.sources import BUILTIN, Role, model_folder
+from fedcot.models.special_tokens import check_fits, read_tokenizer
+from fedcot.models.weights import CPU_ATTENTION, ModelKind, read_weights
 
-# On a CPU, the backward pass of torch's fused attention takes twice the time of plain
-# attention for the lengths used here (`make bench` measures it).
-CPU_ATTENTION = "eager"
+__all__ = ["CPU_ATTENTION", "LoadedModel", "forget_models", "load_model"]
+
+# A run has a teacher, a student and the public model of question text.
+KEPT = 4
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model in evaluation mode, its tokenizer and where it came from."""
+    """A model in evaluation mode, its tokenizer and where it came from.
+
+    Everyone in the process gets the same tensors, so nobody may change them: adapters
+    are put on and taken off again (`fedcot.student.base.adapted`).
+
+    Attributes
+    ----------
+    source : str
+        As the settings name it.
+    model : PreTrainedModel
+        Frozen.
+    tokenizer : PreTrainedTokenizerBase
+        Has a padding and an end token.
+    options : ModelOptions
+        How it was loaded.
+    is_encoder_decoder : bool
+        Whether prompts are read by an encoder; else prompt and target are one text.
+    """
 
     source: str
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
+    options: ModelOptions = PLAIN
+    is_encoder_decoder: bool = False
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.model.device
 
 
-@lru_cache(maxsize=4)
-def load_model(source: str, role: Role) -> LoadedModel:
-    """Return a causal model in fp32 with a padding token; cached per process.
+_loaded: OrderedDict[tuple[str, str, ModelOptions], LoadedModel] = OrderedDict()
+
+
+def load_model(source: str, role: Role, options: ModelOptions = PLAIN) -> LoadedModel:
+    """Return a model that can write text; loaded once per process.
+
+    A teacher and a student with the same source and options are the same object.
+
+    Parameters
+    ----------
+    source : str
+        ``builtin``, a local folder, or a Hugging Face id with ``@revision`` if wanted.
+    role : str
+        Which built-in model is meant; also names the setting in errors.
+    options : ModelOptions
+        Number format, device, bits.
 
     Raises
     ------
     ConfigError
-        If the model cannot be found, is not causal, or its tokenizer has no padding
-        and no end token.
+        The model cannot be found, is neither causal nor an encoder-decoder, needs code
+        of its own, has no weights in safetensors, or does not fit its tokenizer.
+    FedcotError
+        There is not enough memory for it.
     """
-    folder = model_folder(source, role)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    if tokenizer.pad_token_id is None:
-        if tokenizer.eos_token_id is None:
-            raise ConfigError(
-                f"`{role}` must have a tokenizer with a padding or an end token, "
-                f"found neither: {source!r}; add one to its tokenizer_config.json."
-            )
-        tokenizer.pad_token = tokenizer.eos_token
-    try:
-        with _quietly(source):
-            model = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=torch.float32, attn_implementation=CPU_ATTENTION
-            )
-    except ValueError as error:
-        raise ConfigError(
-            f"`{role}` must be a causal language model, found another kind: "
-            f"{source!r}; choose one that AutoModelForCausalLM loads."
-        ) from error
-    model.requires_grad_(False)
-    return LoadedModel(source, model.eval(), tokenizer)
+    # Only the built-in models are told apart by their role.
+    key = (source, role if source == BUILTIN else "", options)
+    found = _loaded.get(key)
+    if found is None:
+        folder = model_folder(source, role)
+        kind = ModelKind.of_folder(folder, source=source, role=role)
+        tokenizer = read_tokenizer(folder, kind.config, source=source, role=role)
+        model = read_weights(folder, kind, options, source=source, role=role)
+        check_fits(tokenizer, model, source=source, role=role)
+        model.requires_grad_(False)
+        found = LoadedModel(
+            source, model.eval(), tokenizer, options, kind.is_encoder_decoder
+        )
+        _loaded[key] = found
+    _loaded.move_to_end(key)
+    while len(_loaded) > KEPT:
+        _loaded.popitem(last=False)
+    return found
 
 
-@contextmanager
-def _quietly(source: str) -> Iterator[None]:
-    """Show no progress for the built-in models: they load in a moment."""
-    was_shown = logging.is_progress_bar_enabled()
-    if source == BUILTIN:
-        logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if was_shown:
-            logging.enable_progress_bar()
+def forget_models() -> None:
+    """Drop every loaded model, so that the next one asked for is read anew."""
+    _loaded.clear()

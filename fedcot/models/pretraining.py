@@ -29,7 +29,7 @@ from fedcot.models.architectures import (
     teacher_config,
 )
 from fedcot.models.generation import generate_greedy
-from fedcot.models.loading import CPU_ATTENTION
+from fedcot.models.loading import CPU_ATTENTION, LoadedModel
 from fedcot.models.pretraining_data import (
     Pair,
     SeenProblems,
@@ -41,7 +41,7 @@ from fedcot.models.pretraining_data import (
 )
 from fedcot.models.pretraining_scores import score_pair
 from fedcot.models.public_lm import build_public_lm_tokenizer
-from fedcot.models.sequences import Batch, token_ids, training_batch
+from fedcot.models.sequences import Batch, causal_batch, token_ids
 from fedcot.models.tokenizer import build_tokenizer
 from fedcot.seeding import derive_seed, numpy_generator
 from fedcot.student.loss import example_losses
@@ -189,7 +189,7 @@ def _batches(
         pool.sort(key=lambda sequence: len(sequence[0]) + len(sequence[1]))
         for index in torch.randperm(POOLED_BATCHES, generator=generator).tolist():
             rows = pool[index * batch_size : (index + 1) * batch_size]
-            yield training_batch(rows, pad)
+            yield causal_batch(rows, pad)
 
 
 def _save(
@@ -227,7 +227,7 @@ def make_adaptations(
     ]
     texts = generate_greedy(
         teacher,
-        tokenizer,
+        LoadedModel("teacher", teacher, tokenizer),
         [explain_prompt(question) for question in perturbed],
         batch_size=128,
         max_new_tokens=80,

@@ -4,6 +4,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
 from fedcot.data.prompts import explain_prompt, parse_completion, predict_prompt
 from fedcot.models.generation import generate_greedy
+from fedcot.models.loading import LoadedModel
 from fedcot.world.families import CLIENT_NAMES, FAMILIES, GENERAL_NAMES
 from fedcot.world.problem import Problem
 from fedcot.world.splits import DEEP_DEPTHS, TRAINED_DEPTHS, draw_problems
@@ -25,7 +26,7 @@ def exact_match(
     prompt = explain_prompt if explain else predict_prompt
     texts = generate_greedy(
         model,
-        tokenizer,
+        LoadedModel("built", model, tokenizer),
         [prompt(problem.question) for problem in problems],
         batch_size=150,
         max_new_tokens=80 if explain else 8,

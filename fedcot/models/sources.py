@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import re
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -11,7 +12,24 @@ from fedcot.errors import ConfigError
 Role = Literal["teacher", "student", "public-lm"]
 
 BUILTIN = "builtin"
-_HASHED = ("config.json", "tokenizer.json", "tokenizer_config.json")
+# What decides how a model reads and writes; no model has all of them.
+_HASHED = (
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "generation_config.json",
+    "merges.txt",
+    "vocab.json",
+    "vocab.txt",
+    "tokenizer.model",
+    "spiece.model",
+)
+_FETCHED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
+# Copies of the same weights for other programs.
+_NOT_FETCHED = ("*/*", "consolidated*")
 
 
 def builtin_folder() -> Path:
@@ -37,8 +55,9 @@ def model_folder(source: str, role: Role, *, fetch: bool = True) -> Path:
     Parameters
     ----------
     source : str
-        ``builtin``, a local folder, or a Hugging Face id (``owner/name``), which is
-        looked up in the local cache and then downloaded.
+        ``builtin``, a local folder, or a Hugging Face id (``owner/name``, with
+        ``@revision`` if wanted), which is looked up in the local cache and then
+        downloaded.
     role : str
         Which built-in model is meant; also names the setting in errors.
     fetch : bool
@@ -51,8 +70,8 @@ def model_folder(source: str, role: Role, *, fetch: bool = True) -> Path:
     """
     if source == BUILTIN:
         folder = builtin_folder() / role.replace("-", "_")
-    elif _is_hub_id(source):
-        folder = _snapshot(source, role, fetch=fetch)
+    elif is_hub_id(source):
+        folder = _snapshot(source, role, fetch)
     else:
         folder = Path(source).expanduser()
     if not (folder / "config.json").is_file():
@@ -64,21 +83,35 @@ def model_folder(source: str, role: Role, *, fetch: bool = True) -> Path:
     return folder
 
 
-def _is_hub_id(source: str) -> bool:
-    parts = source.split("/")
-    plain = all(part and not part.startswith(".") for part in parts)
-    return len(parts) == 2 and plain and not Path(source).exists()
+def split_revision(source: str) -> tuple[str, str | None]:
+    """Return the name and the revision of a Hugging Face id; None: the newest."""
+    name, marker, revision = source.partition("@")
+    return name, revision if marker else None
 
 
-def _snapshot(source: str, role: Role, *, fetch: bool) -> Path:
+def is_hub_id(source: str) -> bool:
+    """Whether a source is looked up at Hugging Face: no folder, and ``owner/name``."""
+    """Whether a source is written like a Hugging Face id and is no local folder."""
+    name, revision = split_revision(source)
+    parts = name.split("/")
+    plain = all(part and not part.startswith((".", "~")) for part in parts)
+    return len(parts) == 2 and plain and revision != "" and not Path(source).exists()
+
+
+@cache
+def _snapshot(source: str, role: Role, fetch: bool) -> Path:
+    """Find a model once per process, so that all of a run has the same revision."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
+    name, revision = split_revision(source)
     try:
         return Path(
             snapshot_download(
-                source,
-                allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt"],
+                name,
+                revision=revision,
+                allow_patterns=list(_FETCHED),
+                ignore_patterns=list(_NOT_FETCHED),
                 local_files_only=not fetch,
             )
         )
@@ -115,3 +148,12 @@ def artefact_hash(source: str, role: Role) -> str:
         path = folder / name
         digest.update(f"{name} {_file_hash(path, path.stat().st_mtime_ns)}\n".encode())
     return digest.hexdigest()
+
+
+def public_name(source: object) -> str:
+    """Return how a model or dataset may be named to others: never by a path."""
+    text = str(source or "unknown")
+    if "://" in text:
+        return "an OpenAI-compatible endpoint"
+    is_path = Path(text).is_absolute() or text.startswith((".", "~")) or "\\" in text
+    return re.split(r"[/\\]", text.rstrip("/\\"))[-1] if is_path else text

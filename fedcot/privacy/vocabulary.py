@@ -39,20 +39,24 @@ class Vocabulary:
     synonyms : mapping of str to str
         For rarer words, as `normalize` writes them, the word of the vocabulary that
         stands for them; neither padding nor a number may be mapped.
+    parts : tuple of int
+        Slots of each part of a question, in order, each at least 1 and `length` in all;
+        empty where a question is one part. Public: where a part begins says nothing.
 
     Raises
     ------
     ConfigError
-        If the words, the length or the synonyms break these rules.
+        If the words, the length, the synonyms or the parts break these rules.
     """
 
     words: tuple[str, ...]
     length: int
     # Left out of `__hash__`: a mapping has none, and equality compares it anyway.
     synonyms: Mapping[str, str] = field(default_factory=dict, hash=False)
+    parts: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check the words, the length and the synonyms."""
+        """Check the words, the length, the synonyms and the parts."""
         if self.words[:2] != (PAD, UNKNOWN):
             raise ConfigError(
                 f"`words` must begin with '' and '{UNKNOWN}', found "
@@ -66,6 +70,11 @@ class Vocabulary:
             raise ConfigError(
                 f"`length` must be >= 1, found {self.length}; pass the number of "
                 "slots that every prompt is padded to."
+            )
+        if self.parts and (min(self.parts) < 1 or sum(self.parts) != self.length):
+            raise ConfigError(
+                f"`parts` must each have a slot and {self.length} in all, found "
+                f"{self.parts}; correct the slots of the dataset's mapping."
             )
         # A copy, so that nobody changes the map after it was hashed.
         object.__setattr__(self, "synonyms", dict(self.synonyms))
@@ -88,6 +97,8 @@ class Vocabulary:
         # Only where there are some: what was released without them keeps its name.
         if self.synonyms:
             content.append(sorted(self.synonyms.items()))
+        if self.parts:
+            content.append({"parts": list(self.parts)})
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     @cached_property
@@ -112,10 +123,58 @@ class Vocabulary:
             Rarer words are their synonym, unknown words 1, numbers the nearest number
             of the vocabulary (the smaller of two), empty slots 0.
         """
+        return self._encoded(text, self.length)
+
+    def encode_parts(self, texts: Sequence[str]) -> NDArray[np.int64]:
+        """Return the public ids of a question, each part padded or cut to its slots.
+
+        Parameters
+        ----------
+        texts : sequence of str
+            Private; one for each of `parts`, or just one. Parts that are missing are
+            padding, so that their number does not show.
+
+        Returns
+        -------
+        ndarray of int64, shape (length,)
+
+        Raises
+        ------
+        ValueError
+            If there are more texts than parts.
+        """
+        slots = self.parts or (self.length,)
+        if len(texts) > len(slots):
+            raise ValueError(f"a question has {len(slots)} parts at most.")
+        given = [*texts, *[""] * (len(slots) - len(texts))]
+        return np.concatenate(
+            [
+                self._encoded(text, count)
+                for text, count in zip(given, slots, strict=True)
+            ]
+        )
+
+    def decode_parts(self, ids: Sequence[int] | NDArray[np.int64]) -> tuple[str, ...]:
+        """Return the words of each part, as `decode` writes them.
+
+        Raises
+        ------
+        ValueError
+            If an id lies outside the vocabulary, or their number is not `length`.
+        """
+        if len(ids) != self.length:
+            raise ValueError(f"a question has {self.length} slots.")
+        ends = np.cumsum(self.parts or (self.length,)).tolist()
+        starts = [0, *ends[:-1]]
+        return tuple(
+            self.decode(ids[start:end]) for start, end in zip(starts, ends, strict=True)
+        )
+
+    def _encoded(self, text: str, slots: int) -> NDArray[np.int64]:
         from fedcot.world.vocabulary import normalize
 
-        ids = np.full(self.length, PAD_ID, dtype=np.int64)
-        words = normalize(text).split()[: self.length]
+        ids = np.full(slots, PAD_ID, dtype=np.int64)
+        words = normalize(text).split()[:slots]
         ids[: len(words)] = [self._token(word) for word in words]
         return ids
 

@@ -27,6 +27,7 @@ from fedcot.world.vocabulary import normalize
 CONTEXT_SMOOTHING = 0.75
 # Every number of so many digits has a float of its own, as distances need.
 MOST_DIGITS = 15
+_ROWS_AT_A_TIME = 1024
 # File in a folder of public data, and the fields that make up one question.
 QUESTION_SOURCES: dict[str, tuple[str, ...]] = {
     "gsm8k/train.jsonl": ("question",),
@@ -39,6 +40,11 @@ QUESTION_SOURCES: dict[str, tuple[str, ...]] = {
 def count_words(texts: Iterable[str]) -> Counter[str]:
     """Return how often each normalised word or number stands in some texts."""
     return Counter(word for text in texts for word in normalize(text).split())
+
+
+def frequent_words(texts: Iterable[str]) -> list[str]:
+    """Return the usable words of some texts by falling count, ties by spelling."""
+    return _ranked(count_words(texts))
 
 
 def question_texts(folder: Path) -> list[str]:
@@ -180,12 +186,11 @@ def build_artefact(
     """
     listed = list(texts)
     counts = count_words(listed)
-    usable = [word for word in counts if _is_usable(word)]
-    ranked = sorted(usable, key=lambda word: (-counts[word], word))
+    ranked = _ranked(counts)
     kept = ranked[:words]
     rare = [w for w in ranked[words:] if counts[w] >= rarest and not is_number(w)]
     vectors = word_vectors(listed, kept, rare, dimensions=dimensions, window=window)
-    synonyms = _nearest(kept, vectors[: len(kept)], rare, vectors[len(kept) :])
+    synonyms = nearest_words(kept, vectors[: len(kept)], rare, vectors[len(kept) :])
     vocabulary = Vocabulary.of(kept, length, synonyms)
     total = max(sum(counts.values()), 1)
     provenance: dict[str, str | int | float] = {
@@ -206,12 +211,52 @@ def build_artefact(
     return VocabularyArtefact(vocabulary, table, provenance)
 
 
-def _is_usable(word: str) -> bool:
+def is_usable(word: str) -> bool:
     """Return whether a word has one spelling only: no 007, no foreign digits."""
     if word.isdecimal():
         is_plain = is_number(word) and word == (word.lstrip("0") or "0")
         return is_plain and len(word) <= MOST_DIGITS
     return normalize(word) == word
+
+
+def nearest_words(
+    words: Sequence[str],
+    vectors: NDArray[np.float64],
+    rare: Sequence[str],
+    rare_vectors: NDArray[np.float64],
+) -> dict[str, str]:
+    """Return the word, no number, with the highest cosine for each rare word.
+
+    Parameters
+    ----------
+    words, rare : sequence of str
+    vectors, rare_vectors : ndarray of float64, shape (words, D) and (rare, D)
+        Rows of length 1 or 0.
+
+    Returns
+    -------
+    dict of str to str
+        The first of `words` where two are as near; without the rare words that have no
+        positive cosine with any.
+    """
+    plain = [place for place, word in enumerate(words) if not is_number(word)]
+    found: dict[str, str] = {}
+    if not plain:
+        return found
+    targets = vectors[plain].T
+    # In pieces: all cosines of a long list would not fit into memory.
+    for start in range(0, len(rare), _ROWS_AT_A_TIME):
+        cosines = rare_vectors[start : start + _ROWS_AT_A_TIME] @ targets
+        best = cosines.argmax(axis=1)
+        for row, place in enumerate(best):
+            if cosines[row, place] > 0:
+                found[rare[start + row]] = words[plain[place]]
+    return found
+
+
+def _ranked(counts: Counter[str]) -> list[str]:
+    usable = [word for word in counts if is_usable(word)]
+    return sorted(usable, key=lambda word: (-counts[word], word))
 
 
 def _rows(content: str) -> list[dict[str, Any]]:
@@ -278,22 +323,3 @@ def _mutual_information(counts: csr_matrix) -> csr_matrix:
     scores.data = np.maximum(np.log(scores.data), 0.0)
     scores.eliminate_zeros()
     return scores
-
-
-def _nearest(
-    words: Sequence[str],
-    vectors: NDArray[np.float64],
-    rare: Sequence[str],
-    rare_vectors: NDArray[np.float64],
-) -> dict[str, str]:
-    """Return the word, no number, with the highest cosine for each rare word."""
-    plain = [place for place, word in enumerate(words) if not is_number(word)]
-    if not plain or not rare:
-        return {}
-    cosines = rare_vectors @ vectors[plain].T
-    best = cosines.argmax(axis=1)
-    return {
-        word: words[plain[best[row]]]
-        for row, word in enumerate(rare)
-        if cosines[row, best[row]] > 0
-    }

@@ -11,6 +11,13 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from fedcot.report.figures import write_figures
+from fedcot.report.measures import (
+    HEADINGS,
+    chance_line,
+    data_lines,
+    measure_rows,
+    teacher_line,
+)
 from fedcot.report.reader import ARM_ORDER, Run, nats, number, read_run, size
 from fedcot.report.terminal import (
     WHAT_ARMS_ARE,
@@ -78,6 +85,10 @@ def render(runs: Sequence[Run], figures: Mapping[str, Path]) -> str:
         size=size,
         share=_share,
         uncharged=uncharged_of,
+        measures=measure_rows,
+        measure_headings=HEADINGS,
+        chance=chance_line,
+        data_lines=_data_lines,
         worst=lambda run: worst_arm(run.summary),
         shared=_shared,
         total_seconds=_total_seconds,
@@ -110,6 +121,17 @@ def _shared(run: Run) -> list[str]:
     left_out = [uncharged_of(entry) for entry in run.privacy.values()]
     lines += [f"Not covered by any ε: {text}." for text in left_out if text]
     return list(dict.fromkeys(lines))
+
+
+def _data_lines(runs: Sequence[Run]) -> list[str]:
+    """Return what became of rows and rationales where a dataset was used."""
+    return [
+        line
+        for run in runs
+        if run.summary.get("data")
+        for line in (teacher_line(run.summary), *data_lines(run.summary))
+        if line
+    ]
 
 
 def _share(value: Any) -> str:

@@ -10,9 +10,9 @@ from decimal import ROUND_CEILING, Decimal
 from pathlib import Path
 from typing import Any, Final
 
-from fedcot.config import ARMS
 from fedcot.errors import ConfigError
 from fedcot.runs import CONFIG, METRICS, SUMMARY
+from fedcot.settings import ARMS
 
 # The teacher first, then the arms from no help to most help.
 ARM_ORDER: Final = ("teacher", *ARMS)

@@ -7,6 +7,13 @@ from typing import Any, Final
 
 from rich.table import Table
 
+from fedcot.report.measures import (
+    HEADINGS,
+    chance_line,
+    data_lines,
+    measure_rows,
+    teacher_line,
+)
 from fedcot.report.reader import ARM_ORDER, nats, number, size
 
 WHAT_ARMS_ARE: Final = {
@@ -45,6 +52,19 @@ def accuracy_table(summary: Mapping[str, Any]) -> Table:
             WHAT_ARMS_ARE[arm],
             style="bold" if arm == "fedcot" else None,
         )
+    return table
+
+
+def measures_table(summary: Mapping[str, Any]) -> Table | None:
+    """Return what was measured beside exact match, or None if nothing was."""
+    rows = measure_rows(summary)
+    if not rows:
+        return None
+    table = Table(title="Further measures on the same questions", title_style="bold")
+    for heading in HEADINGS:
+        table.add_column(heading, justify="left" if heading == "arm" else "right")
+    for row in rows:
+        table.add_row(*row)
     return table
 
 
@@ -111,7 +131,9 @@ def uncharged_of(entry: Mapping[str, Any]) -> str:
 
 
 def cost_lines(summary: Mapping[str, Any]) -> Iterator[str]:
-    """Yield bytes, seconds per phase and failures."""
+    """Yield data, teacher, bytes, seconds per phase and failures."""
+    yield from filter(None, (chance_line(summary), teacher_line(summary)))
+    yield from data_lines(summary)
     traffic = summary.get("traffic", {})
     yield (
         f"Traffic: {size(traffic.get('uplink_bytes'))} up, "

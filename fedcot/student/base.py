@@ -13,11 +13,10 @@ from peft import (
     get_peft_model_state_dict,
     set_peft_model_state_dict,
 )
-from torch import nn
-from transformers import PreTrainedModel
-from transformers.pytorch_utils import Conv1D
 
-from fedcot.models.loading import LoadedModel, load_model
+from fedcot.models.loading import LoadedModel, forget_models, load_model
+from fedcot.models.options import PLAIN, ModelOptions
+from fedcot.student.targets import is_transposed, target_modules
 
 Base = LoadedModel
 Adapter = Mapping[str, torch.Tensor]
@@ -30,9 +29,8 @@ class TrainingSettings:
     Attributes
     ----------
     target_modules : str
-        Module names separated by commas; ``all-linear`` stands for every linear layer
-        but the output, as in PEFT, and ``embeddings`` for the input embedding, which a
-        domain with words that the base never saw needs.
+        As in `fedcot.student.targets.target_modules`; a domain with words that the
+        base never saw needs ``embeddings``.
     learning_rate : float
         Peak of a schedule with 5 % linear warm-up and a cosine down to a tenth.
     local_epochs, batch_size : int
@@ -55,41 +53,28 @@ class TrainingSettings:
     rationale_weight: float = 1.0
     freeze_a: bool = False
 
-    def lora(self, model: PreTrainedModel) -> LoraConfig:
-        """Return the PEFT configuration of an adapter for a model."""
+    def lora(self, base: Base) -> LoraConfig:
+        """Return the PEFT configuration of an adapter for a base.
+
+        Raises
+        ------
+        ConfigError
+            The base has no such modules.
+        """
         return LoraConfig(
             r=self.lora_r,
             lora_alpha=self.lora_alpha,
             lora_dropout=self.lora_dropout,
-            target_modules=_module_names(model, self.target_modules),
+            target_modules=target_modules(base.model, self.target_modules),
+            fan_in_fan_out=is_transposed(base.model),
             bias="none",
-            task_type="CAUSAL_LM",
+            task_type="SEQ_2_SEQ_LM" if base.is_encoder_decoder else "CAUSAL_LM",
         )
 
 
-def _module_names(model: PreTrainedModel, setting: str) -> list[str]:
-    """Return the last part of each module's name, sorted, without repetition."""
-    found: set[str] = set()
-    special = {model.get_input_embeddings(), model.get_output_embeddings()}
-    for name in (name.strip() for name in setting.split(",")):
-        if name == "all-linear":
-            found |= {
-                path.rsplit(".", 1)[-1]
-                for path, module in model.named_modules()
-                if isinstance(module, nn.Linear | Conv1D) and module not in special
-            }
-        elif name == "embeddings":
-            embedding = model.get_input_embeddings()
-            paths = [p for p, module in model.named_modules() if module is embedding]
-            found.add(paths[0].rsplit(".", 1)[-1])
-        else:
-            found.add(name)
-    return sorted(found)
-
-
-def load_base(source: str) -> Base:
+def load_base(source: str, options: ModelOptions = PLAIN) -> Base:
     """Return the base model, loaded once per process and never changed."""
-    return load_model(source, "student")
+    return load_model(source, "student", options)
 
 
 @contextmanager
@@ -106,14 +91,7 @@ def adapted(
         A PEFT state dict to start from; a new adapter, which changes nothing yet, if
         not given.
     """
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        # The output layer keeps the base's embedding on purpose: adapting both learnt
-        # slower. It matters only to those who merge, and PEFT tells them again.
-        warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings")
-        # PEFT asks transformers by an old name, once for every adapter.
-        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`")
-        torch.manual_seed(seed)  # PEFT draws lora_A from the global generator.
-        model = get_peft_model(base.model, settings.lora(base.model))
+    model = _with_new_adapter(base, settings, seed)
     try:
         if adapter is not None:
             differing = adapter.keys() ^ _state(model).keys()
@@ -138,7 +116,26 @@ def adapted(
                 del base.model.peft_config
         except BaseException:
             # A base with half an adapter on it must not serve another training.
-            load_model.cache_clear()
+            forget_models()
+            raise
+
+
+def _with_new_adapter(base: Base, settings: TrainingSettings, seed: int) -> PeftModel:
+    configuration = settings.lora(base)
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        # The output layer keeps the base's embedding on purpose: adapting both learnt
+        # slower. It matters only to those who merge, and PEFT tells them again.
+        warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings")
+        # Said where a model has linear layers of both kinds; PEFT corrects it itself.
+        warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")
+        # PEFT asks transformers by an old name, once for every adapter.
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`")
+        torch.manual_seed(seed)  # PEFT draws lora_A from the global generator.
+        try:
+            return get_peft_model(base.model, configuration)
+        except BaseException:
+            # A base with half an adapter on it must not serve another training.
+            forget_models()
             raise
 
 
@@ -171,7 +168,7 @@ def new_adapter(
 def adapter_state(model: PeftModel) -> dict[str, torch.Tensor]:
     """Return the adapter alone, as fp32 copies: NumPy and so Flower have no bf16."""
     return {
-        name: tensor.detach().to(torch.float32).clone()
+        name: tensor.detach().to("cpu", torch.float32, copy=True)
         for name, tensor in sorted(_state(model).items())
     }
 

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fedcot.errors import ConfigError, FedcotError
+from fedcot.errors import FedcotError
 from fedcot.privacy.sampler import RandomSource
 from fedcot.student.base import (
     Adapter,
@@ -62,8 +62,8 @@ def train_adapter_privately(
     -------
     TrainingOutcome
         Only `adapter` is covered by the guarantee; the losses, of the records drawn,
-        and `num_examples` are private. Epochs that drew no example of a task are left
-        out of its losses.
+        `num_examples` and `num_truncated` are private. Epochs that drew no example of
+        a task are left out of its losses.
 
     Raises
     ------
@@ -84,30 +84,27 @@ def train_adapter_privately(
     history = _History(epoch)
     started = time.perf_counter()
     with adapted(base, settings, seed=seed, adapter=adapter) as model:
-        model.train()
-        _refuse_dropout(model)
-        with RecordGradients(model, pad=base.tokenizer.pad_token_id) as gradients:
-            gradients.check()
-            optimizer = torch.optim.AdamW(gradients.trained, weight_decay=0.0)
-            for step in range(privacy.steps):
-                for group in optimizer.param_groups:
-                    group["lr"] = learning_rate(
-                        step, privacy.steps, settings.learning_rate
-                    )
-                mean = noised_mean(gradients, rows, privacy, source, history)
-                _set_gradients(gradients.trained, mean)
-                before = adapter_state(model) if step == 0 else {}
-                optimizer.step()
-                if step == 0:
-                    _check_moved(before, adapter_state(model), gradients.trained)
-                optimizer.zero_grad(set_to_none=True)
-            state = adapter_state(model)
+        gradients = RecordGradients(model, base)
+        gradients.check()
+        optimizer = torch.optim.AdamW(gradients.trained, weight_decay=0.0)
+        for step in range(privacy.steps):
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(step, privacy.steps, settings.learning_rate)
+            mean = noised_mean(gradients, rows, privacy, source, history)
+            _set_gradients(gradients.trained, mean)
+            before = adapter_state(model) if step == 0 else {}
+            optimizer.step()
+            if step == 0:
+                _check_moved(before, adapter_state(model), gradients.trained)
+            optimizer.zero_grad(set_to_none=True)
+        state = adapter_state(model)
     return TrainingOutcome(
         adapter=state,
         label_loss=history.means("predict"),
         rationale_loss=history.means("explain"),
         num_examples=sum(len(record) for record in rows),
         seconds=time.perf_counter() - started,
+        num_truncated=sum(row.is_cut for record in rows for row in record),
     )
 
 
@@ -146,8 +143,7 @@ def noised_mean(
     drawn = [records[int(index)] for index in np.flatnonzero(mask)]
     total = ClippedSum(gradients.size, privacy.max_grad_norm)
     losses: dict[str, list[float]] = {}
-    # One at a time: records of one batch share its padding, and with weights that a
-    # server made for it one long record could take away what the others add.
+    # One at a time, so that memory does not grow with the number drawn.
     for record in drawn:
         found, new = gradients.of([record])
         for gradient in found:
@@ -159,27 +155,6 @@ def noised_mean(
     noised = total.noised(privacy.noise_multiplier, source)
     mean: NDArray[np.float64] = noised / privacy.expected_batch
     return mean
-
-
-def _refuse_dropout(model: nn.Module) -> None:
-    """Refuse a student with dropout: its masks are drawn for all records in turn.
-
-    One record more or less would shift the masks, and so the gradients, of all that
-    come after it.
-    """
-    rates = [m.p for m in model.modules() if isinstance(m, nn.Dropout)]
-    config = getattr(model, "config", None)
-    stated = config.to_dict() if config is not None else {}
-    rates += [
-        value
-        for name, value in stated.items()
-        if ("dropout" in name or "pdrop" in name) and isinstance(value, float)
-    ]
-    if any(rate > 0 for rate in rates):
-        raise ConfigError(
-            "`student` must have no dropout under DP-SGD, found a rate of "
-            f"{max(rates)}; set it to 0 in the student's config.json."
-        )
 
 
 class _History:
@@ -207,7 +182,7 @@ class _History:
 def _set_gradients(trained: Sequence[nn.Parameter], mean: NDArray[np.float64]) -> None:
     start = 0
     for parameter in trained:
-        part = torch.from_numpy(mean[start : start + parameter.numel()])
+        part = torch.from_numpy(mean[start : start + parameter.numel()]).float()
         parameter.grad = part.view(parameter.shape).to(parameter)
         start += parameter.numel()
 

@@ -4,19 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from fedcot.config import PAIRINGS
-from fedcot.data.prompts import (
-    adapt_prompt,
-    completion,
-    explain_prompt,
-    parse_completion,
-    predict_prompt,
-)
 from fedcot.data.schema import Rationale, Record
 from fedcot.errors import ConfigError
 from fedcot.models.generation import generate_greedy
+from fedcot.settings import PAIRINGS
 from fedcot.student.base import Base
-from fedcot.world.verifier import verify
+from fedcot.tasks.task import Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +55,14 @@ class Pairing:
     owners: tuple[int, ...] = ()
 
 
-def label_examples(records: Sequence[Record]) -> tuple[Example, ...]:
+def label_examples(records: Sequence[Record], task: Task) -> tuple[Example, ...]:
     """Return a `predict` example for each record."""
     return tuple(
-        Example(predict_prompt(record.question), record.answer, "predict")
+        Example(
+            task.predict_prompt(record.question),
+            task.prediction(record.answer),
+            "predict",
+        )
         for record in records
     )
 
@@ -74,6 +71,7 @@ def pair_examples(
     pairs: Sequence[Pair],
     *,
     pairing: str,
+    task: Task,
     base: Base,
     label_filter: bool = False,
     max_new_tokens: int = 80,
@@ -89,13 +87,16 @@ def pair_examples(
         other. ``original``: the original question with that rationale, as FATE-LLM
         does. ``adapted``: the original question with the rationale that the frozen
         base carries over to it.
+    task : Task
+        Writes the prompts, and says which rationales hold.
     base : Base
         Frozen, so that a rationale depends on its own record only; used by ``adapted``.
     label_filter : bool
         Keep a rationale only if it reaches the private label. It looks at private
         data, so ``perturbed`` refuses it: there the examples have to stay
         post-processing of the release.
-
+    max_new_tokens : int
+        Length limit of a rationale that ``adapted`` generates.
     batch_size : int
         Rationales that ``adapted`` generates together. Under DP-SGD 1: the padding of
         one batch may tip a near-tie, and a record's examples must depend on no other.
@@ -126,47 +127,55 @@ def pair_examples(
     )
     counts["pairs"] = len(pairs)
     if pairing == "adapted":
-        pairs = _adapt(pairs, base, max_new_tokens, batch_size)
+        pairs = _adapt(pairs, task, base, max_new_tokens, batch_size)
     examples: list[Example] = []
     owners: list[int] = []
     for index, pair in enumerate(pairs):
-        reason = _reason_to_drop(pair, label_filter)
+        reason = _reason_to_drop(pair, task, label_filter)
         counts[reason or "kept"] += 1
         if reason is None and pair.rationale is not None:
             question = pair.record.question
             if pairing == "perturbed":
                 question = pair.question
             examples.append(
-                Example(explain_prompt(question), completion(pair.rationale), "explain")
+                Example(
+                    task.explain_prompt(question),
+                    task.completion(pair.rationale),
+                    "explain",
+                )
             )
             owners.append(index)
     return Pairing(tuple(examples), counts, tuple(owners))
 
 
-def _reason_to_drop(pair: Pair, label_filter: bool) -> str | None:
+def _reason_to_drop(pair: Pair, task: Task, label_filter: bool) -> str | None:
     rationale = pair.rationale
     if rationale is None:
         return "unparsable"
-    if not verify(rationale.text, rationale.answer).valid:
+    if not task.is_valid(rationale):
         return "invalid_step"
-    if label_filter and rationale.answer != pair.record.answer:
+    if label_filter and not task.is_right(rationale.answer, pair.record.answer):
         return "label_mismatch"
     return None
 
 
 def _adapt(
-    pairs: Sequence[Pair], base: Base, max_new_tokens: int, batch_size: int
+    pairs: Sequence[Pair],
+    task: Task,
+    base: Base,
+    max_new_tokens: int,
+    batch_size: int,
 ) -> list[Pair]:
     """Replace each rationale by the frozen base's one for the original question."""
     usable = [index for index, pair in enumerate(pairs) if pair.rationale is not None]
     prompts = [
-        adapt_prompt(pairs[i].question, rationale, pairs[i].record.question)
+        task.adapt_prompt(pairs[i].question, rationale, pairs[i].record.question)
         for i in usable
         if (rationale := pairs[i].rationale) is not None
     ]
     texts = generate_greedy(
         base.model,
-        base.tokenizer,
+        base,
         prompts,
         batch_size=batch_size,
         max_new_tokens=max_new_tokens,
@@ -174,19 +183,19 @@ def _adapt(
     adapted = list(pairs)
     for index, text in zip(usable, texts, strict=True):
         pair = pairs[index]
-        adapted[index] = Pair(pair.record, pair.question, parse_completion(text))
+        adapted[index] = Pair(pair.record, pair.question, task.parse_completion(text))
     return adapted
 
 
 def self_rationales(
-    base: Base, records: Sequence[Record], *, max_new_tokens: int = 80
+    base: Base, records: Sequence[Record], *, task: Task, max_new_tokens: int = 80
 ) -> list[Rationale | None]:
     """Return the frozen base's own rationale of each record (a control arm)."""
     texts = generate_greedy(
         base.model,
-        base.tokenizer,
-        [explain_prompt(record.question) for record in records],
+        base,
+        [task.explain_prompt(record.question) for record in records],
         batch_size=64,
         max_new_tokens=max_new_tokens,
     )
-    return [parse_completion(text) for text in texts]
+    return [task.parse_completion(text) for text in texts]

@@ -18,8 +18,8 @@ from fedcot.privacy.sampler import RandomSource
 
 # A clipping norm has from 2**30 to 2**31 grid steps; sums of 2**22 units are exact.
 STEP_BITS: Final = 31
-# One record changes how the others' gradients are padded and so rounded. Clipping a
-# little below the stated norm leaves room for that, a thousand times what was measured.
+# A GPU may round the same gradient differently beside other work. Clipping a little
+# below the stated norm leaves room for that.
 SLACK: Final = 2.0**-10
 _BITS: Final = 53
 SMALLEST_NORM: Final = 1e-100

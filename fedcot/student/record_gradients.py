@@ -1,32 +1,29 @@
-"""The gradient of each record by itself, for every trained tensor of an adapter.
+"""The gradient of each record by itself, over all trained tensors of an adapter.
 
-Linear layers use the hooks of Opacus (https://arxiv.org/abs/2109.12298). PEFT keeps an
-embedding's adapter as bare parameters, which Opacus does not see; its gradient is
-written out here.
+Records go through the model one by one, and so do the examples of a record: torch's own
+gradient is then that of the record, for any architecture, and no record's padding
+touches another. Hooks that take gradients of single records out of a batch (Opacus)
+would need a rule for every kind of layer, and layers that keep records apart.
 """
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from opacus.grad_sample import GradSampleHooks
 from peft import PeftModel
-from peft.tuners.lora.layer import Embedding
 from torch import Tensor, nn
 
 from fedcot.errors import FedcotError
 from fedcot.models.sequences import training_batch
 from fedcot.student.base import Base
 from fedcot.student.examples import Example
-from fedcot.student.loss import example_losses
+from fedcot.student.loss import example_losses, supervised_logits
 from fedcot.student.training import tokenised
 
-# Of the largest entry; what rounding of fp32 leaves between two orders of a sum.
+# Of the largest entry; what rounding leaves between two orders of one sum on a GPU.
 _CHECK_TOLERANCE: Final = 1e-3
 
 
@@ -42,37 +39,42 @@ class Row:
         ``predict`` or ``explain``.
     weight : float
         Of its loss.
+    is_cut : bool
+        Whether it was longer than a student reads.
     """
 
     prompt: list[int]
     target: list[int]
     task: Literal["predict", "explain"]
     weight: float
+    is_cut: bool = False
 
 
 def rows_of(
     base: Base, examples: Sequence[Example], *, rationale_weight: float
 ) -> list[Row]:
     """Return a record's examples as rows; a rationale's loss has a weight."""
-    return [
-        Row(
-            *tokenised(base, example),
-            example.task,
-            rationale_weight if example.task == "explain" else 1.0,
-        )
-        for example in examples
-    ]
+    rows = []
+    for example in examples:
+        ids = tokenised(base, example)
+        weight = rationale_weight if example.task == "explain" else 1.0
+        rows.append(Row(ids.prompt, ids.target, example.task, weight, ids.is_cut))
+    return rows
 
 
 class RecordGradients:
-    """Computes gradients per record; a context that takes its hooks off at the end.
+    """Computes gradients per record.
+
+    The model is put into evaluation mode: a dropout mask would be drawn for all records
+    in turn, so that one record more or less would change the gradients of all that come
+    after it. `check` shows that nothing else is drawn either.
 
     Parameters
     ----------
     model : PeftModel
-        On which the adapter is, in training mode.
-    pad : int
-        Id to pad with.
+        On which the adapter is.
+    base : LoadedModel
+        Below it.
 
     Attributes
     ----------
@@ -82,36 +84,13 @@ class RecordGradients:
         Numbers in one gradient.
     """
 
-    def __init__(self, model: PeftModel, *, pad: int) -> None:
-        self._model = model
-        self._pad = pad
+    def __init__(self, model: PeftModel, base: Base) -> None:
+        self._model = model.eval()
+        self._base = base
         self.trained: list[nn.Parameter] = [
             parameter for parameter in model.parameters() if parameter.requires_grad
         ]
         self.size = sum(parameter.numel() for parameter in self.trained)
-        layers = [m for m in model.modules() if isinstance(m, Embedding)]
-        own = [p for m in layers for p in m.parameters() if p.requires_grad]
-        for parameter in own:
-            parameter.requires_grad_(False)
-        self._hooks = GradSampleHooks(model, loss_reduction="sum", strict=False)
-        for parameter in own:
-            parameter.requires_grad_(True)
-        self._handles = [m.register_forward_hook(_watch_embedding) for m in layers]
-
-    def __enter__(self) -> "RecordGradients":
-        """Return the object itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Take the hooks off."""
-        for handle in self._handles:
-            handle.remove()
-        self._hooks.cleanup()
 
     def of(
         self, records: Sequence[Sequence[Row]]
@@ -129,34 +108,30 @@ class RecordGradients:
         dict of str to list of float
             Losses of the rows by task, in nats; private.
         """
-        gradients = torch.zeros(len(records), self.size)
+        gradients = np.zeros((len(records), self.size), dtype=np.float32)
         losses: dict[str, list[float]] = {"predict": [], "explain": []}
-        # Task by task: answers are much shorter than rationales.
-        for task, found in losses.items():
-            owners, rows = [], []
-            for number, record in enumerate(records):
-                chosen = [row for row in record if row.task == task]
-                rows += chosen
-                owners += [number] * len(chosen)
-            if rows:
-                found += self._add(gradients, torch.tensor(owners), rows)
-        return gradients.numpy(), losses
+        for number, record in enumerate(records):
+            for row in record:
+                loss = self._loss(row)
+                (row.weight * loss).backward()
+                losses[row.task].append(loss.item())
+            gradients[number] = self._taken()
+        return gradients, losses
 
     def check(self) -> None:
-        """Compare with autograd on two made-up examples, none of them private.
+        """Compute two made-up records, none of them private, and one of them again.
 
         Raises
         ------
         FedcotError
-            A trained tensor's gradient is missing, wrong, or mixes examples: clipping
-            it would protect nothing.
+            A trained tensor has no gradient or one that is no number, or what a record
+            gives depends on chance or on the record before it: clipping would protect
+            nothing.
         """
         size = self._model.get_input_embeddings().weight.shape[0]
         ids = [7 % size, 11 % size, 5 % size, 9 % size, 3 % size, 11 % size]
-        rows = [
-            Row(ids[:2], ids[2:4], "predict", 1.0),
-            Row(ids[2:], ids[:3], "predict", 1.0),
-        ]
+        first = [Row(ids[:2], ids[2:4], "predict", 1.0)]
+        second = [Row(ids[2:], ids[:3], "predict", 1.0)]
         before = [parameter.detach().clone() for parameter in self.trained]
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad():
@@ -165,122 +140,56 @@ class RecordGradients:
                 noise = torch.randn(parameter.shape, generator=generator)
                 parameter.add_(0.05 * noise.to(parameter.device))
         try:
-            for chosen in range(len(rows)):
-                self._check_one(rows, chosen)
+            self._check_used([*first, *second])
+            self._check_repeats(first, second)
         finally:
             with torch.no_grad():
                 for parameter, value in zip(self.trained, before, strict=True):
                     parameter.copy_(value)
 
-    def _check_one(self, rows: Sequence[Row], chosen: int) -> None:
-        """Only the chosen example has a loss; its gradient has to be autograd's."""
-        weights = [float(number == chosen) for number in range(len(rows))]
-        self._losses(rows, weights).backward()
-        for parameter in self.trained:
-            found, expected = self._taken(parameter, len(rows)), parameter.grad
-            if expected is None:
-                raise FedcotError("A part of the adapter takes no part in the model.")
-            expected = expected.detach().clone()
-            parameter.grad = None
-            room = _CHECK_TOLERANCE * float(expected.abs().max()) + 1e-9
-            others = [row for row in range(len(rows)) if row != chosen]
-            own = float((found[chosen] - expected).abs().max())
-            foreign = float(found[others].abs().max())
-            # Written so that what is no number fails.
-            if not (own <= room and foreign <= room):
-                raise FedcotError(
-                    "The gradients of single records are wrong for this student, so "
-                    "DP-SGD would protect nothing; choose other `target-modules`."
-                )
-
-    def _add(
-        self, gradients: Tensor, owners: Tensor, rows: Sequence[Row]
-    ) -> list[float]:
-        """Add each row's gradient to its owner's and return the rows' losses."""
-        losses: list[float] = []
-        self._losses(rows, [row.weight for row in rows], losses).backward()
-        start = 0
-        for parameter in self.trained:
-            found = self._taken(parameter, len(rows)).flatten(1).float().cpu()
-            end = start + parameter.numel()
-            gradients[:, start:end].index_add_(0, owners, found)
-            parameter.grad = None
-            start = end
-        return losses
-
-    def _losses(
-        self,
-        rows: Sequence[Row],
-        weights: Sequence[float],
-        kept: list[float] | None = None,
-    ) -> Tensor:
-        """Return the weighted sum of the rows' losses; `kept` gets them one by one."""
-        for parameter in self.trained:
-            parameter.grad_sample = None  # type: ignore[attr-defined]
-        batch = training_batch([(row.prompt, row.target) for row in rows], self._pad)
-        device = self._model.device
-        with warnings.catch_warnings():
-            # The first layer's input has no gradient, and needs none.
-            warnings.filterwarnings("ignore", message="Full backward hook is firing")
-            # No autocast: what is clipped is what was computed, in fp32.
-            logits = self._model(
-                input_ids=batch.input_ids.to(device),
-                attention_mask=batch.attention_mask.to(device),
-            ).logits
-        losses = example_losses(logits, batch.labels.to(device))
-        if kept is not None:
-            kept += losses.detach().tolist()
-        return (losses * losses.new_tensor(weights)).sum()
-
-    def _taken(self, parameter: nn.Parameter, rows: int) -> Tensor:
-        """Return a parameter's gradients and forget them."""
-        found = getattr(parameter, "grad_sample", None)
-        if not isinstance(found, Tensor) or found.shape != (rows, *parameter.shape):
+    def _check_used(self, rows: Sequence[Row]) -> None:
+        for row in rows:
+            self._loss(row).backward()
+        unused = any(parameter.grad is None for parameter in self.trained)
+        self._forget()
+        if unused:
             raise FedcotError(
-                "The gradients of single records cannot be had for this student; "
-                "choose other `target-modules`."
+                "A part of the adapter takes no part in the model; choose other "
+                "`target-modules`."
             )
-        parameter.grad_sample = None  # type: ignore[attr-defined]
-        return found
 
+    def _check_repeats(self, first: Sequence[Row], second: Sequence[Row]) -> None:
+        """Compare the first record behind itself with the first behind the second."""
+        found, losses = self.of([first, first, second, first])
+        _, behind_itself, _, behind_another = losses["predict"]
+        room = _CHECK_TOLERANCE * float(abs(found[1]).max()) + 1e-9
+        apart = float(abs(found[1] - found[3]).max())
+        # Written so that what is no number fails.
+        if not (behind_itself == behind_another and apart <= room):
+            raise FedcotError(
+                "The gradients of single records are wrong for this student, so "
+                "DP-SGD would protect nothing: they depend on chance or on other "
+                "records; choose another student or other `target-modules`."
+            )
 
-def _watch_embedding(layer: Embedding, inputs: tuple[Any, ...], output: Tensor) -> None:
-    """Note the gradients of an embedding's adapter when its output gets one."""
-    if not torch.is_grad_enabled() or not output.requires_grad:
-        return
-    ids: Tensor = inputs[0]
+    def _loss(self, row: Row) -> Tensor:
+        """Return the loss of one example alone, without padding."""
+        batch = training_batch([(row.prompt, row.target)], self._base)
+        # No autocast: what is clipped is what was computed, in the base's own format.
+        logits, labels = supervised_logits(self._model, self._base, batch)
+        return example_losses(logits, labels, shift=batch.shift)[0]
 
-    def note(backprops: Tensor) -> None:
-        for name in layer.active_adapters:
-            if name in layer.lora_embedding_A:
-                _note_embedding(layer, name, ids, backprops.detach().float())
+    def _taken(self) -> NDArray[np.float32]:
+        """Return the gradient that was added up, and forget it."""
+        parts = [
+            torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            for parameter in self.trained
+        ]
+        taken: NDArray[np.float32]
+        taken = torch.cat([part.flatten().float().cpu() for part in parts]).numpy()
+        self._forget()
+        return taken
 
-    output.register_hook(note)
-
-
-def _note_embedding(
-    layer: Embedding, name: str, ids: Tensor, backprops: Tensor
-) -> None:
-    """Set `grad_sample` of both halves.
-
-    With ids x, output y = W[x] + s * A.T[x] @ B.T and g = dL/dy (batch, length, out):
-    dL/dB = s * sum_t g_t a_t', and column x_t of dL/dA gets s * B' g_t.
-    """
-    half_a, half_b = layer.lora_embedding_A[name], layer.lora_embedding_B[name]
-    scale = layer.scaling[name]
-    extra = layer._get_embed_scale()
-    if extra is not None:
-        scale = scale * extra
-    if half_b.requires_grad:
-        values = half_a.detach().T[ids]
-        half_b.grad_sample = scale * torch.einsum("nto,ntr->nor", backprops, values)
-    if half_a.requires_grad:
-        pulled = scale * (backprops @ half_b.detach())
-        padding: int | None = getattr(layer.get_base_layer(), "padding_idx", None)
-        if padding is not None:
-            # As torch: the padding token's row is never trained.
-            pulled = pulled * torch.ne(ids, padding).unsqueeze(-1)
-        rank, words = half_a.shape
-        columns = pulled.new_zeros(ids.shape[0], words, rank)
-        columns.scatter_add_(1, ids.unsqueeze(-1).expand(-1, -1, rank), pulled)
-        half_a.grad_sample = columns.transpose(1, 2)
+    def _forget(self) -> None:
+        for parameter in self.trained:
+            parameter.grad = None

@@ -2,16 +2,25 @@
 
 import math
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 from torch import Tensor
 
-from fedcot.models.sequences import token_ids, training_batch
+from fedcot.models.sequences import (
+    fitted,
+    prompt_ids,
+    target_ids,
+    training_batch,
+)
+from fedcot.models.sources import is_hub_id, public_name, split_revision
 from fedcot.seeding import derive_seed
 from fedcot.student.base import (
     Adapter,
@@ -21,9 +30,8 @@ from fedcot.student.base import (
     adapter_state,
 )
 from fedcot.student.examples import Example
-from fedcot.student.loss import example_losses, multi_task_loss
+from fedcot.student.loss import example_losses, multi_task_loss, supervised_logits
 
-Sequences = list[tuple[list[int], list[int]]]
 POOLED_BATCHES = 4
 
 
@@ -40,6 +48,8 @@ class TrainingOutcome:
     num_examples : int
         Examples of both tasks, each counted once.
     seconds : float
+    num_truncated : int
+        Examples that were longer than a student reads, and so were cut.
     """
 
     adapter: dict[str, Tensor]
@@ -47,17 +57,23 @@ class TrainingOutcome:
     rationale_loss: list[float]
     num_examples: int
     seconds: float
+    num_truncated: int = 0
 
 
-def tokenised(base: Base, example: Example) -> tuple[list[int], list[int]]:
-    """Return an example's prompt ids and target ids, the end token included."""
-    return (
-        token_ids(base.tokenizer, example.prompt),
-        [
-            *token_ids(base.tokenizer, " " + example.target),
-            base.tokenizer.eos_token_id,
-        ],
-    )
+class Tokenised(NamedTuple):
+    """An example's prompt ids and target ids, and whether something was cut off."""
+
+    prompt: list[int]
+    target: list[int]
+    is_cut: bool
+
+
+def tokenised(base: Base, example: Example) -> Tokenised:
+    """Return an example as ids, the end token included, cut to what is read."""
+    prompt = prompt_ids(base, example.prompt)
+    target = target_ids(base, example.target)
+    kept = fitted(base, prompt, target)
+    return Tokenised(*kept, is_cut=kept != (prompt, target))
 
 
 class _Task:
@@ -66,10 +82,10 @@ class _Task:
     def __init__(
         self, base: Base, examples: Sequence[Example], size: int, *, seed: int
     ) -> None:
-        self.sequences: Sequences = [tokenised(base, example) for example in examples]
+        self.sequences = [tokenised(base, example) for example in examples]
         self.size = size
         self.steps_per_epoch = math.ceil(len(examples) / size)
-        self._pad = base.tokenizer.pad_token_id
+        self._base = base
         self._generator = torch.Generator().manual_seed(seed)
         self._batches = self._draw_batches()
 
@@ -90,19 +106,24 @@ class _Task:
                 yield arranged[batch * self.size : (batch + 1) * self.size]
 
     def _length(self, index: int) -> int:
-        prompt, target = self.sequences[index]
-        return len(prompt) + len(target)
+        sequence = self.sequences[index]
+        return len(sequence.prompt) + len(sequence.target)
 
     def loss(self, model: PeftModel) -> Tensor:
         """Return the mean of the next batch's per-example losses."""
         rows = [self.sequences[index] for index in next(self._batches)]
-        batch = training_batch(rows, self._pad)
-        with torch.autocast(model.device.type, torch.bfloat16):
-            logits = model(
-                input_ids=batch.input_ids.to(model.device),
-                attention_mask=batch.attention_mask.to(model.device),
-            ).logits
-        return example_losses(logits, batch.labels.to(model.device)).mean()
+        batch = training_batch([(r.prompt, r.target) for r in rows], self._base)
+        device = model.device
+        with torch.autocast(device.type, torch.bfloat16, enabled=_has_bf16(device)):
+            logits, labels = supervised_logits(model, self._base, batch)
+        return example_losses(logits, labels, shift=batch.shift).mean()
+
+
+def _has_bf16(device: torch.device) -> bool:
+    """Whether a device computes faster in bfloat16, without emulating it."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device.type == "cpu"
 
 
 def learning_rate(step: int, steps: int, peak: float) -> float:
@@ -155,7 +176,11 @@ def train_adapter(
     steps = steps_per_epoch * settings.local_epochs
     history: dict[str, list[float]] = {"predict": [], "explain": []}
     started = time.perf_counter()
-    with adapted(base, settings, seed=seed, adapter=adapter) as model:
+    with (
+        adapted(base, settings, seed=seed, adapter=adapter) as model,
+        _checkpointing(base),
+        _seeded(model.device, derive_seed(seed, "dropout")),
+    ):
         trainable = [p for p in model.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(trainable, weight_decay=0.0)
         model.train()
@@ -176,7 +201,33 @@ def train_adapter(
         rationale_loss=_epoch_means(history["explain"], steps_per_epoch),
         num_examples=len(examples),
         seconds=time.perf_counter() - started,
+        num_truncated=sum(s.is_cut for task in tasks.values() for s in task.sequences),
     )
+
+
+@contextmanager
+def _checkpointing(base: Base) -> Iterator[None]:
+    """Keep only what enters a layer, and compute its inside again going back."""
+    if not base.options.gradient_checkpointing:
+        yield
+        return
+    with warnings.catch_warnings():
+        # The newer name is not in every release that is allowed.
+        warnings.filterwarnings("ignore", message="`gradient_checkpointing_")
+        base.model.gradient_checkpointing_enable({"use_reentrant": False})
+        try:
+            yield
+        finally:
+            base.model.gradient_checkpointing_disable()
+
+
+@contextmanager
+def _seeded(device: torch.device, seed: int) -> Iterator[None]:
+    """Draw dropout from a seed, and leave the global generators as they were."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
 
 
 def _total(losses: Mapping[str, Tensor], rationale_weight: float) -> Tensor:
@@ -202,9 +253,13 @@ def save_adapter(
 ) -> None:
     """Write an adapter in PEFT's format (`PeftModel.from_pretrained` loads it)."""
     with adapted(base, settings, seed=0, adapter=adapter) as model:
+        name, revision = public_name(base.source), None
+        if is_hub_id(base.source):
+            name, revision = split_revision(base.source)
         for configuration in model.peft_config.values():
             # The name of the source, never the path it has on this machine.
-            configuration.base_model_name_or_path = base.source
+            configuration.base_model_name_or_path = name
+            configuration.revision = revision
         # Left to itself, PEFT asks the Hub whether the vocabulary was changed.
         model.save_pretrained(str(folder), save_embedding_layers=False)
 

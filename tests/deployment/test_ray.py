@@ -7,7 +7,6 @@ import pytest
 import client_app
 import server_app
 from fedcot.launch import launch
-from fedcot.teacher.transformers_teacher import TransformersTeacher
 from tests.deployment.models import save_tiny_model
 from tests.fakes import node_configs, tiny_config
 from tests.grid import LocalGrid
@@ -33,7 +32,7 @@ def test_ray_and_this_process_give_the_same_bytes(tmp_path):
 
     config = tiny_config(tmp_path / "here", **settings)
     grid = LocalGrid(client_app.app, node_configs(2), config.to_run_config())
-    here = server_app.run(grid, config, TransformersTeacher(model))
+    here = server_app.run(grid, config)
 
     assert adapters_of(on_ray) == adapters_of(here)
     assert len(adapters_of(here)) == 6

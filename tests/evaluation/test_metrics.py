@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedcot.evaluation.metrics import mean_and_stderr, paired_p_value, proportion
+from fedcot.evaluation.metrics import (
+    chance_p_value,
+    mean_and_stderr,
+    paired_p_value,
+    perplexity,
+    proportion,
+)
 
 
 def test_a_proportion_has_the_binomial_error() -> None:
@@ -59,3 +65,38 @@ def test_the_test_has_a_side() -> None:
 def test_unequal_lengths_are_refused() -> None:
     with pytest.raises(ValueError, match="same items"):
         paired_p_value([True], [True, False])
+
+
+def test_perplexity_is_the_size_of_an_even_choice() -> None:
+    assert perplexity(-6 * math.log(512), 6) == pytest.approx(512)
+    assert perplexity(0.0, 3) == 1.0
+
+
+def test_perplexity_has_guards() -> None:
+    assert math.isnan(perplexity(0.0, 0))
+    assert perplexity(-1e6, 1) == math.inf
+    assert perplexity(-math.inf, 2) == math.inf
+    with pytest.raises(ValueError, match="nats"):
+        perplexity(0.1, 1)
+    with pytest.raises(ValueError, match="tokens"):
+        perplexity(-0.1, -1)
+
+
+@given(st.integers(1, 12), st.integers(0, 12), st.sampled_from([0.2, 0.5, 0.75]))
+def test_chance_is_compared_by_enumerating_all_outcomes(
+    n: int, hits: int, chance: float
+) -> None:
+    hits = min(hits, n)
+    odds = [math.comb(n, k) * chance**k * (1 - chance) ** (n - k) for k in range(n + 1)]
+    # Two-sided: all counts that are no likelier than the one found.
+    expected = sum(p for p in odds if p <= odds[hits] * (1 + 1e-7))
+    assert chance_p_value(hits, n, chance) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("hits", "n", "chance"),
+    [(1, 0, 0.2), (-1, 4, 0.2), (5, 4, 0.2), (1, 4, 0), (1, 4, 1)],
+)
+def test_impossible_guesses_are_refused(hits: int, n: int, chance: float) -> None:
+    with pytest.raises(ValueError, match="chance"):
+        chance_p_value(hits, n, chance)

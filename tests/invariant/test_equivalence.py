@@ -115,6 +115,7 @@ def test_saved_adapters_give_the_scores_of_the_summary_again(tmp_path, monkeypat
     from fedcot.evaluation.evaluate import evaluate_student
     from fedcot.node_training import training_settings
     from fedcot.student.training import load_adapter
+    from fedcot.tasks.world import WorldTask
     from tests.fakes import fake_partition
     from tests.tiny import tiny_base
 
@@ -126,6 +127,7 @@ def test_saved_adapters_give_the_scores_of_the_summary_again(tmp_path, monkeypat
         adapter=load_adapter(run.adapter_folder("standalone", 0)),
         settings=training_settings(config),
         prompt="predict",
+        task=WorldTask(),
     )
     reported = numbers_of(run)["accuracy"]["standalone"]
     # Something was learnt, so the base alone would not pass.

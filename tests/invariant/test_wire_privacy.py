@@ -18,13 +18,13 @@ import client_app
 import server_app
 from fedcot import node
 from fedcot.arms import PROMPTS, SPLITS
-from fedcot.config import ARMS
 from fedcot.errors import FedcotError
 from fedcot.node import Node
 from fedcot.privacy.channels import build_channel
 from fedcot.privacy.ledger import Ledger
 from fedcot.privacy.vocabulary import world_vocabulary
 from fedcot.records import CONFIG, QUERY_PERTURB, SCHEMA, PerturbReply
+from fedcot.settings import ARMS
 from tests.fakes import (
     NAMES,
     ScriptedTeacher,

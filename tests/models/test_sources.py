@@ -6,7 +6,7 @@ import pytest
 
 from fedcot.errors import ConfigError
 from fedcot.models.loading import load_model
-from fedcot.models.sources import artefact_hash, model_folder
+from fedcot.models.sources import artefact_hash, model_folder, split_revision
 from fedcot.models.tokenizer import build_tokenizer
 from tests.tiny import tiny_base
 
@@ -57,3 +57,47 @@ def test_the_hash_changes_with_the_weights_and_not_with_the_place(
     one, two, three = (artefact_hash(str(place), "student") for place in places)
     assert one == two
     assert one != three
+
+
+def test_what_decides_the_prompts_is_part_of_the_hash(tmp_path: Path) -> None:
+    _save(tmp_path)
+    before = artefact_hash(str(tmp_path), "student")
+    (tmp_path / "chat_template.jinja").write_text("{{ messages[0].content }}")
+    with_template = artefact_hash(str(tmp_path), "student")
+    (tmp_path / "README.md").write_text("Says nothing to the model.")
+    assert with_template != before
+    assert artefact_hash(str(tmp_path), "student") == with_template
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "revision"),
+    [
+        ("owner/name", "owner/name", None),
+        ("owner/name@main", "owner/name", "main"),
+        ("owner/name@refs/pr/1", "owner/name", "refs/pr/1"),
+    ],
+)
+def test_a_hub_id_may_name_a_revision(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, source, name, revision
+) -> None:
+    asked = []
+
+    def fetch(repository: str, **given) -> str:
+        asked.append((repository, given["revision"], given["local_files_only"]))
+        return str(tmp_path)
+
+    _save(tmp_path)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
+    assert split_revision(source) == (name, revision)
+    assert model_folder(source, "student") == tmp_path
+    assert model_folder(source, "student", fetch=False) == tmp_path
+    assert asked == [(name, revision, False), (name, revision, True)]
+
+
+@pytest.mark.parametrize("source", ["~/models", "owner/name@", "a/b/c", "./a"])
+def test_what_is_no_hub_id_is_never_fetched(
+    monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    monkeypatch.setattr("huggingface_hub.snapshot_download", None)
+    with pytest.raises(ConfigError, match="no such model folder"):
+        model_folder(source, "student")

@@ -14,7 +14,8 @@ from fedcot.privacy.vocabulary import world_vocabulary
 from fedcot.records import QUERY_IDENTIFY, TRAIN_DISTILL, IdentifyRequest
 from fedcot.runs import RunDirectory
 from fedcot.student.dp_settings import DpSettings
-from fedcot.teacher.transformers_teacher import Completion
+from fedcot.tasks.world import WorldTask
+from fedcot.teacher.teacher import Completion
 from strategies import (
     AccountedStrategy,
     FedCoT,
@@ -41,7 +42,9 @@ from tests.fakes import (
 from tests.grid import LocalGrid
 
 pytestmark = pytest.mark.usefixtures("tiny_world")
-WIRE = IdentifyRequest(code_hash="a", student_hash="b", vocabulary_hash="c")
+WIRE = IdentifyRequest(
+    code_hash="a", student_hash="b", vocabulary_hash="c", dataset_hash="d"
+)
 
 
 class Poll(PhasedStrategy):
@@ -234,6 +237,7 @@ def fedcot(config, run: RunDirectory) -> FedCoT:
         config,
         teacher=ScriptedTeacher(),
         public=Public(
+            task=WorldTask(),
             vocabulary=world_vocabulary(),
             channel=configured_channel(config),
             bank=(),

@@ -243,7 +243,7 @@ def test_the_settings_of_a_run_make_the_mean():
 
 def test_updates_are_told_from_what_the_clients_start_from(monkeypatch):
     base = tiny_base()
-    monkeypatch.setattr(client_privacy, "load_base", lambda source: base)
+    monkeypatch.setattr(client_privacy, "student_base", lambda config: base)
     config = run_config(lora_r=4)
     start, theirs = starting_adapter(config), first_adapter(base, config)
     assert start.keys() == theirs.keys()

@@ -12,7 +12,9 @@ from strategies import exchange
 from strategies.exchange import Exchange, wait_for_nodes
 from tests.grid import LocalGrid
 
-REQUEST = IdentifyRequest(code_hash="a", student_hash="b", vocabulary_hash="c")
+REQUEST = IdentifyRequest(
+    code_hash="a", student_hash="b", vocabulary_hash="c", dataset_hash="d"
+)
 
 
 def nodes(count: int = 4) -> list[dict[str, int]]:

@@ -13,7 +13,7 @@ from dp_accounting.pld import PLDAccountant
 
 from fedcot import node_training
 from fedcot.arms import exposes_by_adapter, trains_privately
-from fedcot.config import ARMS, RunConfig
+from fedcot.config import RunConfig
 from fedcot.data.schema import Rationale, Record
 from fedcot.errors import ConfigError, FedcotError
 from fedcot.node_state import PairStore
@@ -21,11 +21,13 @@ from fedcot.node_training import NodeTraining, first_adapter
 from fedcot.privacy.sampler import SystemRandomSource, TapeRandomSource
 from fedcot.records import DistillRequest
 from fedcot.rows import SentRationale
+from fedcot.settings import ARMS
 from fedcot.student import dp
 from fedcot.student.base import TrainingSettings, is_random_half
 from fedcot.student.dp import train_adapter_privately
 from fedcot.student.dp_settings import DpSettings
 from fedcot.student.examples import Example, Pair, pair_examples
+from fedcot.tasks.world import WorldTask
 from tests.tiny import tiny_base
 
 LORA = TrainingSettings(lora_r=4, lora_alpha=8, learning_rate=1e-2)
@@ -149,7 +151,9 @@ def test_examples_know_their_pairs():
         Pair(Record(f"question {n}", "5", "library"), f"asked {n}", rationale)
         for n, rationale in enumerate([good, None, good])
     ]
-    pairing = pair_examples(pairs, pairing="original", base=tiny_base())
+    pairing = pair_examples(
+        pairs, pairing="original", task=WorldTask(), base=tiny_base()
+    )
     assert len(pairing.examples) == len(pairing.owners)
     for example, owner in zip(pairing.examples, pairing.owners, strict=True):
         assert f"question {owner}" in example.prompt
@@ -191,7 +195,7 @@ def node(tmp_path, monkeypatch, **changes) -> NodeTraining:
         },
     )
     base = tiny_base()
-    monkeypatch.setattr(node_training, "load_base", lambda source: base)
+    monkeypatch.setattr(node_training, "load_base", lambda *_: base)
     return NodeTraining(
         config, partition_id=0, folder=tmp_path / "node", adapter_root=tmp_path / "out"
     )

@@ -14,6 +14,7 @@ from fedcot.student.examples import (
     pair_examples,
     self_rationales,
 )
+from fedcot.tasks.world import WorldTask
 from tests.tiny import tiny_base
 
 RECORD = Record("Tom has 12 marbles. Loses 5. How many now?", "7", "marbles")
@@ -24,11 +25,11 @@ PAIRS = [
     Pair(RECORD, SEEN, Rationale("12 - 6 = 7", "7")),  # False step.
     Pair(RECORD, SEEN, None),  # Could not be parsed.
 ]
-BASE = tiny_base()
+BASE, TASK = tiny_base(), WorldTask()
 
 
 def test_perturbed_pairs_the_perturbed_question_with_its_own_rationale() -> None:
-    found = pair_examples(PAIRS, pairing="perturbed", base=BASE)
+    found = pair_examples(PAIRS, pairing="perturbed", task=TASK, base=BASE)
     assert found.counts == {
         "pairs": 4,
         "unparsable": 1,
@@ -41,12 +42,14 @@ def test_perturbed_pairs_the_perturbed_question_with_its_own_rationale() -> None
 
 
 def test_original_pairs_the_original_question_and_may_filter_by_label() -> None:
-    found = pair_examples(PAIRS, pairing="original", base=BASE)
+    found = pair_examples(PAIRS, pairing="original", task=TASK, base=BASE)
     assert {example.prompt for example in found.examples} == {
         explain_prompt(RECORD.question)
     }
     assert found.counts["kept"] == 2
-    filtered = pair_examples(PAIRS, pairing="original", base=BASE, label_filter=True)
+    filtered = pair_examples(
+        PAIRS, pairing="original", task=TASK, base=BASE, label_filter=True
+    )
     assert filtered.counts["label_mismatch"] == filtered.counts["kept"] == 1
     assert filtered.examples[0].target == "12 - 5 = 7 answer: 7"
 
@@ -61,7 +64,9 @@ def test_adapted_uses_what_the_frozen_base_writes(
         return ["12 - 5 = 7 answer: 7", "no answer here", "12 - 5 = 7 answer: 7"]
 
     monkeypatch.setattr("fedcot.student.examples.generate_greedy", scripted)
-    found = pair_examples(PAIRS, pairing="adapted", base=BASE, label_filter=True)
+    found = pair_examples(
+        PAIRS, pairing="adapted", task=TASK, base=BASE, label_filter=True
+    )
     assert prompts[0] == (
         f"adapt: {SEEN} rationale: 12 - 6 = 6 answer: 6 question: "
         "tom has 12 marbles loses 5 how many now rationale:"
@@ -73,16 +78,18 @@ def test_adapted_uses_what_the_frozen_base_writes(
 
 def test_the_label_filter_is_refused_where_it_would_break_the_guarantee() -> None:
     with pytest.raises(ConfigError, match="label_filter"):
-        pair_examples(PAIRS, pairing="perturbed", base=BASE, label_filter=True)
+        pair_examples(
+            PAIRS, pairing="perturbed", task=TASK, base=BASE, label_filter=True
+        )
 
 
 def test_an_unknown_pairing_is_refused() -> None:
     with pytest.raises(ConfigError, match="pairing"):
-        pair_examples(PAIRS, pairing="best", base=BASE)
+        pair_examples(PAIRS, pairing="best", task=TASK, base=BASE)
 
 
 def test_label_examples_ask_the_original_question() -> None:
-    (example,) = label_examples([RECORD])
+    (example,) = label_examples([RECORD], TASK)
     assert example.prompt == (
         "predict: tom has 12 marbles loses 5 how many now answer:"
     )
@@ -90,7 +97,7 @@ def test_label_examples_ask_the_original_question() -> None:
 
 
 def test_self_rationales_come_one_for_each_record() -> None:
-    assert len(self_rationales(BASE, [RECORD] * 3, max_new_tokens=4)) == 3
+    assert len(self_rationales(BASE, [RECORD] * 3, task=TASK, max_new_tokens=4)) == 3
 
 
 def test_under_private_training_the_base_writes_each_rationale_alone(

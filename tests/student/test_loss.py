@@ -5,8 +5,14 @@ import math
 import pytest
 import torch
 
-from fedcot.models.sequences import IGNORE_INDEX
-from fedcot.student.loss import example_losses, multi_task_loss
+from fedcot.models.sequences import IGNORE_INDEX, causal_batch
+from fedcot.student.loss import (
+    example_losses,
+    multi_task_loss,
+    supervised_logits,
+    token_losses,
+)
+from tests.tiny import tiny_base
 
 
 def test_uniform_logits_cost_the_logarithm_of_the_vocabulary() -> None:
@@ -60,3 +66,33 @@ def test_the_weight_multiplies_the_rationale_loss(weight: float) -> None:
         torch.tensor(3.0), torch.tensor(5.0), rationale_weight=weight
     )
     assert total.item() == 3.0 + 5.0 * weight
+
+
+def test_a_decoder_s_labels_are_not_shifted_again() -> None:
+    logits = torch.zeros(1, 3, 5)
+    logits[0, 0, 2] = logits[0, 1, 4] = 50.0
+    labels = torch.tensor([[2, 4, IGNORE_INDEX]])
+    assert example_losses(logits, labels, shift=False).item() < 1e-6
+    losses, supervised = token_losses(torch.zeros(1, 3, 5), labels, shift=False)
+    assert losses[0].tolist() == pytest.approx([math.log(5), math.log(5), 0.0])
+    assert supervised.tolist() == [[True, True, False]]
+
+
+ROWS = [([5, 6, 7, 8], [9, 1]), ([5] * 9, [3, 4, 1]), ([5] * 7, [1])]
+
+
+@pytest.mark.parametrize("rows", [ROWS, ROWS[:1], [([], [7, 8, 1])]])
+def test_logits_before_the_first_label_are_left_out_and_change_nothing(rows) -> None:
+    base = tiny_base()
+    batch = causal_batch(rows, 0)
+    with torch.no_grad():
+        whole = base.model(
+            input_ids=batch.input_ids, attention_mask=batch.attention_mask
+        ).logits
+        logits, labels = supervised_logits(base.model, base, batch)
+    shortest = min(len(prompt) for prompt, _ in rows)
+    places = batch.labels.shape[1] - max(shortest - 1, 0)
+    assert logits.shape[1] == labels.shape[1] == places
+    torch.testing.assert_close(
+        example_losses(logits, labels), example_losses(whole, batch.labels)
+    )

@@ -1,5 +1,7 @@
 """Adapters learn, the base does not move, and the same seed gives the same adapter."""
 
+import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -7,11 +9,21 @@ import torch
 from peft import PeftModel
 
 from fedcot.evaluation.evaluate import evaluate_student
-from fedcot.student.base import TrainingSettings, adapted
+from fedcot.models.loading import LoadedModel, load_model
+from fedcot.models.options import ModelOptions
+from fedcot.student.base import TrainingSettings, adapted, new_adapter
 from fedcot.student.examples import Example
-from fedcot.student.training import load_adapter, save_adapter, train_adapter
+from fedcot.student.training import (
+    TrainingOutcome,
+    load_adapter,
+    save_adapter,
+    tokenised,
+    train_adapter,
+)
+from fedcot.tasks.world import WorldTask
 from fedcot.world import draw_problems
 from tests.tiny import tiny_base
+from tests.tiny_architectures import save_architecture
 
 SETTINGS = TrainingSettings(lora_r=4, lora_alpha=8, local_epochs=3, batch_size=4)
 EXAMPLES = [
@@ -115,6 +127,121 @@ def test_saved_adapters_load_with_peft_and_write_the_same(tmp_path: Path) -> Non
     torch.testing.assert_close(ours, theirs.logits)
     assert "tiny" in (tmp_path / "adapter_config.json").read_text()
     score = evaluate_student(
-        base, records, adapter=loaded, settings=SETTINGS, prompt="predict"
+        base,
+        records,
+        adapter=loaded,
+        settings=SETTINGS,
+        prompt="predict",
+        task=WorldTask(),
     )
     assert score.n == len(score.correct) == 6
+
+
+def long_example(words: int) -> Example:
+    return Example(
+        "explain: " + "tom " * words + "rationale:", "7 answer: 7", "explain"
+    )
+
+
+def test_examples_that_are_too_long_are_cut_and_counted() -> None:
+    base = dataclasses.replace(
+        tiny_base(), options=ModelOptions(max_sequence_tokens=24)
+    )
+    ids = tokenised(base, long_example(40))
+    assert ids.is_cut
+    assert len(ids.prompt) + len(ids.target) == 24
+    assert ids.target == tokenised(base, long_example(2)).target
+    assert not tokenised(base, long_example(2)).is_cut
+    outcome = train_adapter(
+        base, [*EXAMPLES, long_example(40), long_example(60)], SETTINGS, seed=0
+    )
+    assert outcome.num_truncated == 2
+    assert outcome.num_examples == len(EXAMPLES) + 2
+
+
+def trained_with_counts(base: LoadedModel) -> tuple[TrainingOutcome, int]:
+    """Train, and count how often the inside of a layer was computed."""
+    calls: list[int] = []
+    inside = base.model.model.layers[0].mlp.up_proj
+    handle = inside.register_forward_hook(lambda *_: calls.append(1))
+    outcome = train_adapter(base, EXAMPLES, SETTINGS, seed=0)
+    handle.remove()
+    return outcome, len(calls)
+
+
+def test_gradient_checkpointing_computes_twice_and_changes_no_number() -> None:
+    plain, once = trained_with_counts(tiny_base())
+    base = dataclasses.replace(
+        tiny_base(), options=ModelOptions(gradient_checkpointing=True)
+    )
+    checked, twice = trained_with_counts(base)
+    assert twice == 2 * once
+    assert checked.rationale_loss == plain.rationale_loss
+    assert checked.label_loss == plain.label_loss
+    for name, tensor in plain.adapter.items():
+        torch.testing.assert_close(checked.adapter[name], tensor)
+    assert not base.model.is_activation_checkpointing
+
+
+def test_a_base_in_bfloat16_trains_adapters_in_single_precision() -> None:
+    base = tiny_base()
+    base.model.to(torch.bfloat16)
+    before = {name: p.clone() for name, p in base.model.state_dict().items()}
+    settings = TrainingSettings(local_epochs=30, batch_size=8, learning_rate=1e-2)
+    outcome = train_adapter(base, EXAMPLES, settings, seed=0)
+    assert outcome.rationale_loss[-1] < 0.7 * outcome.rationale_loss[0]
+    assert all(tensor.dtype == torch.float32 for tensor in outcome.adapter.values())
+    after = base.model.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert {p.dtype for p in base.model.parameters()} == {torch.bfloat16}
+
+
+def test_dropout_follows_the_seed_and_leaves_the_global_generator_alone() -> None:
+    base = tiny_base()
+    for layer in base.model.model.layers:
+        layer.self_attn.attention_dropout = 0.3
+    state = torch.get_rng_state()
+    first = train_adapter(base, EXAMPLES, SETTINGS, seed=1)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(99)
+    again = train_adapter(base, EXAMPLES, SETTINGS, seed=1)
+    still = train_adapter(tiny_base(), EXAMPLES, SETTINGS, seed=1)
+    assert first.rationale_loss == again.rationale_loss
+    assert first.rationale_loss != still.rationale_loss
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "revision"),
+    [
+        ("owner/name", "owner/name", None),
+        ("owner/name@v1", "owner/name", "v1"),
+        ("builtin", "builtin", None),
+        ("/folder/a@b", "/folder/a@b", None),
+    ],
+)
+def test_a_saved_adapter_names_its_base_as_peft_does(
+    tmp_path: Path, source: str, name: str, revision: str | None
+) -> None:
+    base = dataclasses.replace(tiny_base(), source=source)
+    save_adapter(base, new_adapter(base, SETTINGS, seed=0), SETTINGS, tmp_path)
+    saved = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert saved["base_model_name_or_path"] == name
+    assert saved["revision"] == revision
+    assert saved["task_type"] == "CAUSAL_LM"
+
+
+@pytest.mark.parametrize("name", ["gpt2", "t5", "gemma3"])
+def test_gradient_checkpointing_fits_other_architectures(
+    tmp_path: Path, name: str
+) -> None:
+    folder = save_architecture(name, tmp_path)
+    losses = [
+        train_adapter(
+            load_model(folder, "student", ModelOptions(gradient_checkpointing=on)),
+            EXAMPLES,
+            SETTINGS,
+            seed=0,
+        ).rationale_loss
+        for on in (False, True)
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)

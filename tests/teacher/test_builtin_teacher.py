@@ -1,13 +1,21 @@
 """The teacher answers in order, each question by itself."""
 
-from fedcot.teacher.transformers_teacher import TransformersTeacher
+from typing import Any
+
+from fedcot.tasks.world import WorldTask
+from fedcot.teacher.prompted import PromptedTeacher
+from fedcot.teacher.transformers_writer import TransformersWriter
 from fedcot.world import FAMILIES, draw_problems, solves
+
+
+def _teacher(**settings: Any) -> PromptedTeacher:
+    return PromptedTeacher(WorldTask(), TransformersWriter("builtin", **settings))
 
 
 def test_the_built_in_teacher_solves_what_it_should() -> None:
     problems = draw_problems("test", tuple(FAMILIES), 90, seed=1)
     seen: list[tuple[int, int]] = []
-    teacher = TransformersTeacher("builtin", batch_size=40)
+    teacher = _teacher(batch_size=40)
     completions = teacher.answer(
         [problem.question for problem in problems],
         on_progress=lambda done, total: seen.append((done, total)),
@@ -25,7 +33,7 @@ def test_a_rationale_does_not_depend_on_the_questions_beside_it() -> None:
     """R6: a rationale is a function of its own record and of public models."""
     problems = draw_problems("test", tuple(FAMILIES), 18, seed=2)
     questions = [problem.question for problem in problems]
-    teacher = TransformersTeacher("builtin", batch_size=5)
+    teacher = _teacher(batch_size=5)
     together = teacher.answer(questions)
     alone = [teacher.answer([question])[0] for question in questions]
     assert [c.text for c in together] == [c.text for c in alone]
@@ -33,13 +41,13 @@ def test_a_rationale_does_not_depend_on_the_questions_beside_it() -> None:
 
 def test_repeated_questions_get_the_same_answer_each() -> None:
     (problem,) = draw_problems("test", ("library",), 1, seed=0)
-    teacher = TransformersTeacher("builtin")
+    teacher = _teacher()
     first, second = teacher.answer([problem.question] * 2)
     assert first == second
 
 
 def test_unparsable_completions_are_marked_and_not_hidden() -> None:
-    teacher = TransformersTeacher("builtin", max_new_tokens=2)
+    teacher = _teacher(max_new_tokens=2)
     (completion,) = teacher.answer(["a shelf"])
     assert completion.rationale is None
     assert completion.text

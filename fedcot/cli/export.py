@@ -1,0 +1,75 @@
+"""The commands that hand on what a run has made."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fedcot.cli.commands import app
+from fedcot.cli.show import JsonFlag, show
+from fedcot.errors import ConfigError
+
+export = typer.Typer(
+    help="Hand on what a run has made.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(export, name="export")
+
+
+@export.callback()
+def _group() -> None:
+    """Keep the name of a command even while there is one only."""
+
+
+@export.command()
+def merged(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR")],
+    arm: Annotated[str, typer.Option(help="Whose adapter.")],
+    output: Annotated[Path, typer.Option(help="The folder to make.")],
+    partition: Annotated[
+        int | None, typer.Option(min=0, help="The client's own adapter.")
+    ] = None,
+    use_global: Annotated[
+        bool, typer.Option("--global", help="The mean of the clients' adapters.")
+    ] = False,
+    base: Annotated[
+        str | None,
+        typer.Option(help="Where the base lies.  [default: the run's student]"),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Add an adapter into its base: a model that plain transformers loads."""
+    if use_global == (partition is not None):
+        raise ConfigError(
+            "`--partition` or `--global` must be given, found "
+            f"{'both' if use_global else 'neither'}; pass for example `--partition 0`."
+        )
+    from fedcot.models.merging import ADAPTER_CONFIG, merge_adapter
+    from fedcot.report.model_card import model_card, read_made
+    from fedcot.runs import adapter_folder
+
+    config, summary = read_made(run_dir)
+    folder = adapter_folder(run_dir, arm, partition)
+    stated = folder / ADAPTER_CONFIG
+    card = model_card(
+        config,
+        summary,
+        arm=arm,
+        partition=partition,
+        adapter=json.loads(stated.read_text()) if stated.is_file() else {},
+        merged=True,
+    )
+    source = base or str(config.get("run_config", {}).get("student", "builtin"))
+    unties = merge_adapter(
+        source,
+        folder,
+        output,
+        base_hash=config.get("artefacts", {}).get("student"),
+        card=card,
+    )
+    lines = [f"Model: {output}"]
+    if unties:
+        lines.append("Its output layer has a matrix of its own.")
+    show({"model": str(output), "untied": unties}, lines, as_json)

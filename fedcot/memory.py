@@ -1,0 +1,399 @@
+"""The peak memory of a run, estimated before it starts, with what it is made of.
+
+Tensors are counted exactly (`fedcot.memory_trace`); what the processes and allocators
+take beside them was measured, see `benchmarks/memory.py`. All of it is an estimate.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from fedcot.config import RunConfig
+from fedcot.errors import FedcotError
+from fedcot.models.options import ModelOptions
+from fedcot.settings import WORLD
+from fedcot.text_lengths import Lengths, is_local, lengths_of
+
+if TYPE_CHECKING:
+    from fedcot.memory_trace import Sketch
+    from fedcot.models.sources import Role
+    from fedcot.models.weights import ModelKind
+
+# Resident bytes of a process of a run before it has a model: Python, torch,
+# transformers, Flower. Measured with torch 2.13 for CPU, without data.
+PROCESS_BYTES: Final = 620_000_000
+# SuperLink, Ray and their helpers together, measured as proportional set size.
+FLOWER_BYTES: Final = 600_000_000
+# Of what a step allocates and frees again: the C library keeps freed blocks (1.3 to
+# 1.9 times the live bytes were measured); PyTorch's allocator on a GPU wastes less.
+KEPT_ON_CPU: Final = 0.8
+KEPT_ON_GPU: Final = 0.15
+# With CUDA, a context on the GPU and its libraries in the machine's memory. These two
+# are assumed, not measured; they differ by GPU and driver.
+CONTEXT_BYTES: Final = 700_000_000
+CUDA_HOST_BYTES: Final = 2_500_000_000
+
+PROCESS: Final = "Python, torch and Flower"
+ALLOCATOR: Final = "kept by the allocator"
+CONTEXT: Final = "CUDA context"
+RECORD_GRADIENTS: Final = "gradients of each record"
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Peak of one kind of process.
+
+    Attributes
+    ----------
+    process : str
+        ``server`` or ``client``.
+    count : int
+        Processes of this kind that exist at the same time.
+    phase : str
+        What needs most.
+    host, device : dict of str to int
+        Bytes of one process by what they are, in the machine's memory and in the
+        accelerator's; `device` is empty on a CPU.
+    """
+
+    process: str
+    count: int
+    phase: str
+    host: dict[str, int]
+    device: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def host_bytes(self) -> int:
+        """Machine's memory of one such process."""
+        return sum(self.host.values())
+
+    @property
+    def device_bytes(self) -> int:
+        """Accelerator's memory of one such process."""
+        return sum(self.device.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Peak of a run, on one machine.
+
+    Attributes
+    ----------
+    needs : tuple of Need
+    device : str
+        Where models run.
+    unknown : tuple of str
+        Models whose configuration is not on this machine; they are not counted.
+    """
+
+    needs: tuple[Need, ...]
+    device: str
+    unknown: tuple[str, ...] = ()
+
+    @property
+    def host_bytes(self) -> int:
+        """Machine's memory of all processes."""
+        return FLOWER_BYTES + sum(need.count * need.host_bytes for need in self.needs)
+
+    @property
+    def device_bytes(self) -> int:
+        """Accelerator's memory of all processes."""
+        return sum(need.count * need.device_bytes for need in self.needs)
+
+    def lines(self) -> Iterator[str]:
+        """Yield what each process needs and all of them together, as estimates."""
+        for need in self.needs:
+            times = f"{need.count} x " if need.count > 1 else ""
+            parts = need.device or need.host
+            whole = need.device_bytes or need.host_bytes
+            shown = ", ".join(
+                f"{name} {gigabytes(size)}"
+                for name, size in sorted(parts.items(), key=lambda part: -part[1])
+                if size >= 5_000_000
+            )
+            yield (f"{need.process}, {need.phase}: {times}{gigabytes(whole)} ({shown})")
+        if self.device_bytes:
+            yield f"all together on {self.device}: {gigabytes(self.device_bytes)}"
+        yield f"all together in the machine's memory: {gigabytes(self.host_bytes)}"
+        for name in self.unknown:
+            yield f"without {name}, whose configuration is not on this machine"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything in bytes, for JSON."""
+        return {
+            "device": self.device,
+            "host_bytes": self.host_bytes,
+            "device_bytes": self.device_bytes,
+            "other_processes_bytes": FLOWER_BYTES,
+            "processes": [
+                {
+                    **dataclasses.asdict(need),
+                    "host_bytes": need.host_bytes,
+                    "device_bytes": need.device_bytes,
+                }
+                for need in self.needs
+            ],
+            "unknown": list(self.unknown),
+        }
+
+    def remedy(self) -> str:
+        """Return what to change if that is too much, the largest need first."""
+        worst = max(
+            self.needs, key=lambda n: n.count * (n.device_bytes or n.host_bytes)
+        )
+        if worst.process == "server":
+            return (
+                "lower teacher-batch-size or max-new-tokens, set "
+                "teacher-dtype=bfloat16 or teacher-quantization, or use an endpoint"
+            )
+        change = {
+            "training": "batch-size or max-sequence-tokens, set "
+            "gradient-checkpointing=true, student-dtype=bfloat16 or "
+            "student-quantization",
+        }.get(worst.phase, "evaluation-batch-size or max-sequence-tokens")
+        fewer = ", or run fewer clients at once" if worst.count > 1 else ""
+        return f"lower {change}{fewer}"
+
+
+def estimate(config: RunConfig, *, num_supernodes: int) -> Estimate:
+    """Return what a run will need on this machine at most.
+
+    Parameters
+    ----------
+    config : RunConfig
+    num_supernodes : int
+        Simulated clients.
+
+    Raises
+    ------
+    ConfigError
+        A model's configuration cannot be used, or the device is not there.
+    """
+    from fedcot.models.weights import resolved_device
+
+    device = resolved_device(config.device).type
+    unknown: list[str] = []
+    lengths = lengths_of(config, num_supernodes)
+    client = Need("client", 1, "without a model", {PROCESS: PROCESS_BYTES})
+    if student := _kind(config.student, "student", unknown):
+        client = client_need(config, student, lengths, device)
+    client = dataclasses.replace(client, count=actors_of(num_supernodes))
+    server = Need("server", 1, "without a model", {PROCESS: PROCESS_BYTES})
+    if is_local(config.teacher):
+        teacher = _kind(config.teacher, "teacher", unknown)
+        if teacher is not None:
+            server = server_need(
+                config, teacher, lengths, device, clients=num_supernodes
+            )
+    return Estimate((server, client), device, tuple(unknown))
+
+
+def actors_of(num_supernodes: int) -> int:
+    """Return how many processes the clients of a simulation share: one a processor."""
+    return max(1, min(os.cpu_count() or 1, num_supernodes))
+
+
+def client_need(
+    config: RunConfig,
+    kind: ModelKind,
+    lengths: Lengths,
+    device: str,
+    *,
+    phase: str | None = None,
+) -> Need:
+    """Return the peak of one client.
+
+    Parameters
+    ----------
+    kind : ModelKind
+        The student's configuration.
+    device : str
+        ``cpu``, ``cuda`` or ``mps``.
+    phase : str | None
+        One phase of `student_phases`; None: the one that needs most.
+    """
+    phases = student_phases(config, kind, lengths, device)
+    chosen = phases if phase is None else {phase: phases[phase]}
+    return _need("client", 1, chosen, device)
+
+
+def server_need(
+    config: RunConfig, kind: ModelKind, lengths: Lengths, device: str, *, clients: int
+) -> Need:
+    """Return the peak of a server whose process has the teacher.
+
+    Parameters
+    ----------
+    kind : ModelKind
+        The teacher's configuration.
+    """
+    peak = teacher_peak(config, kind, lengths, device, clients=clients)
+    return _need("server", 1, {"the teacher's answers": peak}, device)
+
+
+def student_phases(
+    config: RunConfig, kind: ModelKind, lengths: Lengths, device: str
+) -> dict[str, dict[str, int]]:
+    """Return the peak of each phase of a client, by what it is made of."""
+    from fedcot import memory_trace as trace
+
+    found = _sketch(config, kind, ModelOptions.of_student(config), device, adapted=True)
+    batch = config.batch_size
+    training = trace.training_peak(
+        found,
+        batch_size=batch,
+        lengths=(
+            (lengths.prompt, lengths.target),
+            (lengths.prompt, lengths.prediction),
+        ),
+    )
+    if config.noise_multiplier > 0:
+        # Each record's own gradient is held until it is clipped.
+        training[RECORD_GRADIENTS] = 4 * batch * found.adapter_parameters
+    tested = min(config.evaluation_batch_size, config.test_records)
+    phases = {
+        "training": training,
+        "evaluation": trace.generation_peak(
+            found,
+            batch_size=tested,
+            prompt_tokens=lengths.prompt,
+            new_tokens=config.max_new_tokens,
+        ),
+    }
+    if config.dataset != WORLD:
+        phases["likelihoods"] = trace.scoring_peak(
+            found, batch_size=tested, prompt=lengths.prompt, target=lengths.target
+        )
+    return phases
+
+
+def teacher_peak(
+    config: RunConfig, kind: ModelKind, lengths: Lengths, device: str, *, clients: int
+) -> dict[str, int]:
+    """Return the peak of the teacher's generation, by what it is made of."""
+    from fedcot.memory_trace import generation_peak
+
+    found = _sketch(
+        config, kind, ModelOptions.of_teacher(config), device, adapted=False
+    )
+    return generation_peak(
+        found,
+        batch_size=min(config.teacher_batch_size, config.records_per_round * clients),
+        prompt_tokens=lengths.teacher_prompt,
+        new_tokens=config.max_new_tokens,
+    )
+
+
+def gigabytes(size: float) -> str:
+    """Show bytes, in units of 10^9."""
+    return f"{size / 1e9:.2f} GB"
+
+
+def shortage(needed: Estimate) -> str:
+    """Return one line where a machine has less memory than a run needs, or nothing."""
+    has = machine_bytes()
+    if needed.host_bytes > has:
+        return (
+            f"a run must fit into memory, found {gigabytes(has)} here and "
+            f"{gigabytes(needed.host_bytes)} needed by estimate; {needed.remedy()}."
+        )
+    if needed.device != "cuda":
+        return ""
+    import torch
+
+    has = int(torch.cuda.mem_get_info()[1])
+    if needed.device_bytes <= has:
+        return ""
+    return (
+        f"a run must fit on the GPU, found {gigabytes(has)} there and "
+        f"{gigabytes(needed.device_bytes)} needed by estimate; {needed.remedy()}."
+    )
+
+
+def machine_bytes() -> int:
+    """Return the machine's memory, or what its container may use of it."""
+    import psutil
+
+    whole = int(psutil.virtual_memory().total)
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        place = Path("/sys/fs/cgroup") / name
+        try:
+            whole = min(whole, int(place.read_text(encoding="ascii")))
+        except (OSError, ValueError):  # Not there, or "max".
+            continue
+    return whole
+
+
+def _kind(source: str, role: Role, unknown: list[str]) -> ModelKind | None:
+    """Return a model's configuration; note its name where it is not here."""
+    from fedcot.models.sources import model_folder
+    from fedcot.models.weights import ModelKind
+
+    try:
+        folder = model_folder(source, role, fetch=False)
+    except FedcotError:
+        unknown.append(f"{role} {source}")
+        return None
+    return ModelKind.of_folder(folder, source=source, role=role)
+
+
+def _sketch(
+    config: RunConfig,
+    kind: ModelKind,
+    options: ModelOptions,
+    device: str,
+    *,
+    adapted: bool,
+) -> Sketch:
+    import torch
+
+    from fedcot.memory_trace import sketch
+    from fedcot.models.loading import LoadedModel
+    from fedcot.models.weights import CPU_ATTENTION
+    from fedcot.node_training import training_settings
+
+    settings = training_settings(config)
+
+    def lora(model: Any) -> Any:
+        tokenizer: Any = None  # PEFT looks at the model only.
+        base = LoadedModel("", model, tokenizer, options, kind.is_encoder_decoder)
+        return settings.lora(base)
+
+    stated = getattr(kind.config, "dtype", None)
+    if options.dtype != "auto":
+        stated = getattr(torch, options.dtype)
+    return sketch(
+        kind.config,
+        dtype=stated if isinstance(stated, torch.dtype) else torch.float32,
+        attention=CPU_ATTENTION if device == "cpu" else "sdpa",
+        quantization=options.quantization,
+        lora=lora if adapted else None,
+        checkpointing=adapted and options.gradient_checkpointing,
+    )
+
+
+def _need(
+    process: str, count: int, phases: Mapping[str, Mapping[str, int]], device: str
+) -> Need:
+    """Add what a process takes beside its tensors to the phase that needs most."""
+    host = {PROCESS: PROCESS_BYTES}
+    on_cpu = device == "cpu"
+    worst = max(phases, key=lambda name: sum(phases[name].values()))
+    parts = dict(phases[worst])
+    parts[ALLOCATOR] = round((KEPT_ON_CPU if on_cpu else KEPT_ON_GPU) * passing(parts))
+    if on_cpu:
+        return Need(process, count, worst, {**host, **parts})
+    host[PROCESS] += CUDA_HOST_BYTES
+    return Need(process, count, worst, host, {CONTEXT: CONTEXT_BYTES, **parts})
+
+
+def passing(parts: Mapping[str, int]) -> int:
+    """Return the bytes that a step allocates and frees again."""
+    from fedcot.memory_trace import ADAPTER, WEIGHTS
+
+    return sum(size for name, size in parts.items() if name not in (WEIGHTS, ADAPTER))

@@ -1,0 +1,341 @@
+"""How many bytes a step of a model needs, found by running it without memory.
+
+The model is built from its configuration alone and run on PyTorch's fake tensors
+(https://docs.pytorch.org/docs/stable/torch.compiler_fake_tensor.html), which have
+shapes and number formats but no content. Every operation of a real step takes place, so
+the sum of the storages that live at the same time is exact for every architecture. What
+it cannot see is what the allocator and the kernels take beside the tensors.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import warnings
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+
+from fedcot.student.loss import token_losses
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+WEIGHTS: Final = "weights"
+ADAPTER: Final = "adapter with gradient and Adam's two moments"
+LOGITS: Final = "logits"
+SCORES: Final = "attention scores"
+COPIES: Final = "weights cast to bfloat16"
+ACTIVATIONS: Final = "activations"
+CACHE: Final = "key/value cache"
+
+# Bytes of a weight: 8 or 4 bits, and a scale in 32 bits for each row or for each block
+# of 64 (QLoRA, https://arxiv.org/abs/2305.14314, section 3).
+QUANTIZED_BYTES: Final = {"8bit": 1.01, "4bit": 0.5625}
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """A model without weights, on the meta device.
+
+    Attributes
+    ----------
+    model : nn.Module
+        With its adapter, where it has one.
+    parameters, adapter_parameters : int
+        Of the base, and of what is trained.
+    weight_bytes : int
+        Of the base in its number format, its linear layers quantised where asked.
+    """
+
+    model: Any
+    config: Any
+    parameters: int
+    adapter_parameters: int
+    weight_bytes: int
+
+    @property
+    def is_encoder_decoder(self) -> bool:
+        """Whether prompt and target go through different halves."""
+        return bool(self.config.is_encoder_decoder)
+
+
+def sketch(
+    config: PreTrainedConfig,
+    *,
+    dtype: torch.dtype,
+    attention: str,
+    quantization: str = "none",
+    lora: Callable[[PreTrainedModel], LoraConfig] | None = None,
+    checkpointing: bool = False,
+) -> Sketch:
+    """Build a model that takes no memory.
+
+    Parameters
+    ----------
+    attention : str
+        ``eager`` or ``sdpa``, as the model would be loaded.
+    quantization : str
+        ``none``, ``8bit`` or ``4bit``.
+    lora : callable, optional
+        Gives the PEFT configuration for a model, as `TrainingSettings.lora`.
+    checkpointing : bool
+        Compute activations twice.
+    """
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+    is_pair = config.is_encoder_decoder
+    kind: Any = AutoModelForSeq2SeqLM if is_pair else AutoModelForCausalLM
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = kind.from_config(config, attn_implementation=attention, dtype=dtype)
+        model.requires_grad_(False)
+        parameters = sum(p.numel() for p in model.parameters())
+        weights = _stored_bytes(model, quantization)
+        if checkpointing:
+            model.gradient_checkpointing_enable()
+            model.enable_input_require_grads()
+        if lora is not None:
+            from peft import get_peft_model
+
+            model = get_peft_model(model, lora(model))
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return Sketch(model, config, parameters, trained, weights)
+
+
+def training_peak(
+    found: Sketch, *, batch_size: int, lengths: Sequence[tuple[int, int]]
+) -> dict[str, int]:
+    """Return the bytes that live at the peak of a training step, by what they are.
+
+    A step runs every task's batch forward before the one backward pass, as
+    `fedcot.student.training` does, under autocast to bfloat16.
+
+    Parameters
+    ----------
+    lengths : sequence of (int, int)
+        Tokens of a prompt and of a target, for each batch of a step.
+    """
+    with _running(found, max(map(sum, lengths))) as live:
+        model = _filled(found.model).train()
+        live.watch(model)
+        losses = [
+            _loss(found, model, batch_size, prompt, target)
+            for prompt, target in lengths
+        ]
+        torch.stack(losses).sum().backward()
+        peak = live.peak
+    return {**_held(found), **peak}
+
+
+def _loss(
+    found: Sketch, model: Any, batch_size: int, prompt: int, target: int
+) -> Tensor:
+    """Return the loss of a batch as `fedcot.student.loss` computes it."""
+    ids = torch.zeros(batch_size, prompt + target, dtype=torch.long)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model(**_inputs(found, ids, target), use_cache=False).logits
+    shift = not found.is_encoder_decoder
+    labels = ids if shift else ids[:, :target]
+    losses, _ = token_losses(logits, labels, shift=shift)
+    return losses.mean()
+
+
+def _inputs(found: Sketch, ids: Tensor, target: int) -> dict[str, Tensor]:
+    """Return what the model is called with for prompts with targets."""
+    if not found.is_encoder_decoder:
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    prompts = ids[:, target:]
+    return {
+        "input_ids": prompts,
+        "attention_mask": torch.ones_like(prompts),
+        "decoder_input_ids": ids[:, :target],
+    }
+
+
+def generation_peak(
+    found: Sketch, *, batch_size: int, prompt_tokens: int, new_tokens: int
+) -> dict[str, int]:
+    """Return the bytes that live at the peak of a batch's generation.
+
+    The whole prompt is read at once, which takes most; then the cache grows by one
+    token a step.
+    """
+    with _running(found, prompt_tokens) as live, torch.no_grad():
+        model = _filled(found.model).eval()
+        live.watch(model)
+        ids = torch.zeros(batch_size, prompt_tokens, dtype=torch.long)
+        inputs: dict[str, Any] = {
+            "input_ids": ids,
+            "attention_mask": torch.ones_like(ids),
+            "use_cache": True,
+        }
+        if found.is_encoder_decoder:
+            inputs["decoder_input_ids"] = ids[:, :1]
+        elif "logits_to_keep" in inspect.signature(_base(model).forward).parameters:
+            inputs["logits_to_keep"] = 1
+        output = model(**inputs)
+        cache = _cache_bytes(output.past_key_values)
+        peak = live.peak
+    seen = prompt_tokens + int(found.is_encoder_decoder)
+    whole = math.ceil(cache * (prompt_tokens + new_tokens) / seen)
+    peak[ACTIVATIONS] = max(0, peak.get(ACTIVATIONS, 0) - cache)
+    return {**_held(found), CACHE: whole, **peak}
+
+
+def scoring_peak(
+    found: Sketch, *, batch_size: int, prompt: int, target: int
+) -> dict[str, int]:
+    """Return the bytes that live when the likelihood of targets is computed.
+
+    Parameters
+    ----------
+    prompt, target : int
+        Tokens of each. Every position of a causal model has logits here.
+    """
+    with _running(found, prompt + target) as live, torch.no_grad():
+        model = _filled(found.model).eval()
+        live.watch(model)
+        _loss(found, model, batch_size, prompt, target)
+        peak = live.peak
+    return {**_held(found), **peak}
+
+
+def _held(found: Sketch) -> dict[str, int]:
+    """Return what stays in memory between steps."""
+    # Weight, gradient and two moments, fp32.
+    adapter = {ADAPTER: 16 * found.adapter_parameters}
+    return {WEIGHTS: found.weight_bytes, **(adapter if adapter[ADAPTER] else {})}
+
+
+class _Live(TorchDispatchMode):
+    """Adds up the storages that are alive, and keeps what they were at the most."""
+
+    def __init__(self, vocabulary: int, length: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.peak: dict[str, int] = {}
+        self._now: dict[str, int] = {}
+        self._most = 0
+        self._vocabulary = vocabulary
+        self._length = length
+        self._known: set[int] = set()
+        self._weights: set[tuple[int, ...]] = set()
+
+    def watch(self, model: nn.Module) -> None:
+        """Count from here on; the weights of the model are known apart."""
+        frozen = [p for p in model.parameters() if not p.requires_grad]
+        self._weights = {tuple(p.shape) for p in frozen if p.dim() > 1}
+        self._now, self.peak, self._most = {}, {}, 0
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Run an operation and count the storages that it made."""
+        output = func(*args, **(kwargs or {}))
+        for tensor in tree_iter(output):
+            if isinstance(tensor, Tensor):
+                self._add(tensor)
+        return output
+
+    def _add(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key in self._known:
+            return
+        self._known.add(key)
+        kind, size = self._kind(tensor), storage.nbytes()
+        self._now[kind] = self._now.get(kind, 0) + size
+        total = sum(self._now.values())
+        if total > self._most:
+            self._most, self.peak = total, dict(self._now)
+        weakref.finalize(storage, self._drop, key, kind, size, self._now)
+
+    def _drop(self, key: int, kind: str, size: int, counted: dict[str, int]) -> None:
+        self._known.discard(key)
+        counted[kind] -= size
+
+    def _kind(self, tensor: Tensor) -> str:
+        shape = tuple(tensor.shape)
+        if shape in self._weights or shape[::-1] in self._weights:
+            return COPIES
+        if len(shape) > 1 and shape[-1] == self._vocabulary:
+            return LOGITS
+        if len(shape) == 4 and shape[-2:] == (self._length, self._length):
+            return SCORES
+        return ACTIVATIONS
+
+
+@contextmanager
+def _running(found: Sketch, length: int) -> Iterator[_Live]:
+    """Run on fake tensors, and count."""
+    vocabulary = int(found.config.get_text_config().vocab_size)
+    live = _Live(vocabulary, length)
+    with warnings.catch_warnings(), FakeTensorMode(), live:
+        warnings.simplefilter("ignore")
+        yield live
+
+
+def _filled(model: nn.Module) -> nn.Module:
+    """Give the model fake tensors on the CPU in place of those on the meta device."""
+    made: dict[int, nn.Parameter] = {}
+    for module in model.modules():
+        for name, old in list(module._parameters.items()):
+            if old is not None:
+                if id(old) not in made:
+                    empty = torch.empty(old.shape, dtype=old.dtype)
+                    made[id(old)] = nn.Parameter(empty, old.requires_grad)
+                module._parameters[name] = made[id(old)]
+        for name, buffer in list(module._buffers.items()):
+            if buffer is not None:
+                module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)
+    return model
+
+
+def _base(model: Any) -> Any:
+    """Return the model below an adapter."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def _stored_bytes(model: Any, quantization: str) -> int:
+    """Return the bytes of the weights; the head stays as it is when quantised."""
+    whole: int = sum(p.numel() * p.element_size() for p in model.parameters())
+    if quantization == "none":
+        return whole
+    head = model.get_output_embeddings()
+    linear = [
+        module.weight
+        for module in model.modules()
+        if isinstance(module, nn.Linear) and module is not head
+    ]
+    before = sum(weight.numel() * weight.element_size() for weight in linear)
+    after = sum(weight.numel() for weight in linear) * QUANTIZED_BYTES[quantization]
+    return whole - before + math.ceil(after)
+
+
+def _cache_bytes(cache: Any) -> int:
+    """Return the bytes of keys and values, cross-attention included."""
+    halves = [
+        part
+        for name in ("self_attention_cache", "cross_attention_cache")
+        if (part := getattr(cache, name, None)) is not None
+    ] or [cache]
+    tensors: list[Tensor] = [
+        tensor
+        for half in halves
+        for layer in half.layers
+        for tensor in (layer.keys, layer.values)
+    ]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

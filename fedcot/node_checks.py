@@ -1,0 +1,100 @@
+"""What a node's owner has to have allowed before a request is answered."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from fedcot.arms import RAW_SOURCE, exposes_by_adapter
+from fedcot.config import RunConfig
+from fedcot.errors import ConfigError
+from fedcot.node_private import PrivateTraining
+from fedcot.node_state import Owner
+from fedcot.records import PerturbRequest
+from fedcot.settings import DATASET, UNBOUNDED_MECHANISMS, WORLD
+
+
+def check_sources(owner: Owner, request: PerturbRequest) -> None:
+    """Refuse to send questions without a finite epsilon.
+
+    Raises
+    ------
+    ConfigError
+        The owner did not allow it.
+    """
+    exposed = RAW_SOURCE in request.sources or (
+        "fedcot" in request.sources and request.mechanism in UNBOUNDED_MECHANISMS
+    )
+    if exposed and not owner.allow_raw_prompts:
+        raise ConfigError(
+            "`allow-raw-prompts` must be true in the node config before questions "
+            "are sent without a finite epsilon; leave out the arms distil and "
+            "shuffled-rationale and the mechanisms "
+            f"{', '.join(UNBOUNDED_MECHANISMS)}."
+        )
+
+
+def check_shared(config: RunConfig, owner: Owner, arms: Sequence[str]) -> None:
+    """Refuse to send adapters that saw private labels or questions unprotected.
+
+    Raises
+    ------
+    ConfigError
+        The owner did not allow it.
+    """
+    exposed = [
+        arm
+        for arm in arms
+        if exposes_by_adapter(
+            arm,
+            aggregation=config.aggregation,
+            pairing=config.pairing,
+            noise_multiplier=config.noise_multiplier,
+        )
+    ]
+    if exposed and not owner.allow_raw_prompts:
+        raise ConfigError(
+            "`aggregation` must be none for the arms "
+            f"{', '.join(exposed)} with `pairing={config.pairing}`, because "
+            "their adapters see private labels or questions; pass "
+            "`-c aggregation=none`, `-c pairing=perturbed` or, for fedcot, "
+            "`-c noise-multiplier=1.0`."
+        )
+
+
+def check_delta(config: RunConfig, owner: Owner, arms: Sequence[str]) -> None:
+    """Refuse private training at a delta above the owner's.
+
+    Raises
+    ------
+    ConfigError
+        It is above.
+    """
+    private = PrivateTraining(config, partition_id=owner.partition_id)
+    limit = owner.max_record_delta
+    if config.delta > limit and any(map(private.covers, arms)):
+        raise ConfigError(
+            f"`delta` must be at most the node's `max-record-delta` ({limit}) "
+            f"where adapters are trained privately, found {config.delta}; "
+            f"pass `-c delta={min(limit, 1e-6)}`."
+        )
+
+
+def data_config(config: RunConfig, owner: Owner) -> RunConfig:
+    """Return the settings with the folder that the data lies in.
+
+    On a deployed node that is its owner's to say, never the server's.
+
+    Raises
+    ------
+    ConfigError
+        A deployed node holds a dataset and its owner named no folder.
+    """
+    is_world = config.dataset == WORLD and config.bank != DATASET
+    if is_world or owner.simulated:
+        return config
+    if owner.data_dir is None:
+        raise ConfigError(
+            "`data-dir` must be given in the node config of a deployed node that "
+            f"holds a dataset ({config.dataset}), found none; pass for example "
+            "--node-config 'data-dir=\"/srv/data\"'."
+        )
+    return dataclasses.replace(config, data_dir=str(owner.data_dir))

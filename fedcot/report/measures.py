@@ -1,0 +1,110 @@
+"""What a run measured beside exact match, as rows of text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from fedcot.report.reader import ARM_ORDER, number
+
+_COUNTS: Final = {
+    "num_pairs": "pairs",
+    "num_unparsable": "unparsable",
+    "num_invalid_step": "wrong step",
+    "num_label_mismatch": "other answer than the label",
+    "num_kept": "kept",
+    "num_truncated": "cut to fit",
+}
+HEADINGS: Final = (
+    "arm",
+    "lenient",
+    "most likely choice",
+    "log-likelihood of the answer (nats)",
+    "perplexity of rationales",
+    "chrF",
+)
+
+
+def measure_rows(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Return a row for each arm with a further measure, under `HEADINGS`.
+
+    Exact match by a lenient extractor; share of questions whose most likely choice is
+    right; mean log-likelihood of the gold answer in nats; perplexity of the reference
+    rationales; chrF of written against reference rationales, 0 to 100. Empty for the
+    built-in world, which has a verifier instead.
+    """
+    rows: list[tuple[str, ...]] = []
+    for arm in ARM_ORDER:
+        likelihood = _entry(summary, "answer_log_likelihood", arm)
+        perplexity = _entry(summary, "rationale_perplexity", arm)
+        if not likelihood and not perplexity:
+            continue
+        rows.append(
+            (
+                arm,
+                _share(_entry(summary, "accuracy_flexible", arm)),
+                _share(_entry(summary, "accuracy_ranked", arm)),
+                _decimal(likelihood.get("mean"), 2),
+                _decimal(perplexity.get("perplexity"), 1),
+                _decimal(summary.get("rationale_chrf", {}).get(arm), 1),
+            )
+        )
+    return rows
+
+
+def chance_line(summary: Mapping[str, Any]) -> str:
+    """Return the accuracy of guessing in words; empty for open answers."""
+    chance = number(summary.get("chance"))
+    return f"Guessing would be right with probability {chance:.3f}." if chance else ""
+
+
+def data_lines(summary: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what became of a dataset's rows and of the rationales."""
+    data = summary.get("data") or {}
+    for split, count in (data.get("rows") or {}).items():
+        skipped = (data.get("skipped") or {}).get(split) or {}
+        why = ", ".join(f"{number} {reason}" for reason, number in skipped.items())
+        cleaned = (data.get("cleaned") or {}).get(split, 0)
+        yield (
+            f"Rows ({split}): {count}, skipped: {why or 'none'}"
+            + (f"; cleaned: {cleaned}" if cleaned else "")
+        )
+    for split, labels in (data.get("teacher_labels") or {}).items():
+        yield (
+            f"Recorded answers ({split}): {labels['right']} of {labels['rows']} right, "
+            f"{labels['unparsed']} could not be read"
+        )
+    for arm, counts in (summary.get("filters") or {}).items():
+        if counts.get("num_pairs"):
+            shown = [
+                f"{counts[name]} {text}"
+                for name, text in _COUNTS.items()
+                if counts.get(name)
+            ]
+            yield f"Rationales ({arm}): {', '.join(shown)}"
+
+
+def teacher_line(summary: Mapping[str, Any]) -> str:
+    """Return what the teacher was asked and what that cost; empty if unknown."""
+    usage = (summary.get("teacher") or {}).get("usage") or {}
+    if not usage.get("prompts"):
+        return ""
+    text = f"Teacher: {usage['prompts']} prompts, {usage['cached']} from the cache"
+    tokens = (usage["prompt_tokens"], usage["completion_tokens"])
+    if any(tokens):
+        text += f", {tokens[0]} tokens read and {tokens[1]} written"
+    return text + (f", cost {usage['cost']:.4f}" if usage["cost"] else "")
+
+
+def _entry(summary: Mapping[str, Any], key: str, arm: str) -> Mapping[str, Any]:
+    found = (summary.get(key) or {}).get(arm)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _share(entry: Mapping[str, Any]) -> str:
+    return _decimal(entry.get("mean"), 3)
+
+
+def _decimal(value: Any, digits: int) -> str:
+    found = number(value)
+    return "-" if found is None else f"{found:.{digits}f}"

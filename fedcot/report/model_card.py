@@ -1,0 +1,324 @@
+"""The model card of an adapter: what it is made of, and what it gave away.
+
+Written from a run's `config.json` and `summary.json` alone, so it holds nothing of a
+record. It never states a smaller epsilon than the summary, and says of an adapter that
+stayed with its client that no epsilon covers passing it on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from fedcot.errors import ConfigError
+from fedcot.models.sources import public_name
+from fedcot.report.card_privacy import plain, privacy_section
+from fedcot.report.reader import number
+from fedcot.report.terminal import WHAT_ARMS_ARE, mean_and_stderr
+from fedcot.runs import CONFIG, SUMMARY
+
+CARD: Final = "README.md"
+ADAPTER_CONFIG: Final = "adapter_config.json"
+COMPLETED: Final = "completed"
+_LEAF: Final = re.compile(r"partition-(\d+)|global")
+_SETTINGS: Final = (
+    "pairing",
+    "rationale-weight",
+    "aggregation",
+    "num-server-rounds",
+    "local-epochs",
+    "batch-size",
+    "learning-rate",
+    "lora-r",
+    "lora-alpha",
+    "target-modules",
+    "noise-multiplier",
+    "max-grad-norm",
+    "server-noise-multiplier",
+)
+_COUNTS: Final = {
+    "num_pairs": "rationales received",
+    "num_unparsable": "left out because they could not be read",
+    "num_invalid_step": "left out because a step was wrong",
+    "num_label_mismatch": "left out because they reach another answer",
+    "num_kept": "trained on",
+    "num_truncated": "examples cut to fit",
+}
+
+
+def write_cards(run_dir: Path) -> list[Path]:
+    """Write a card into the folder of every adapter of a run.
+
+    The file that PEFT leaves there is replaced.
+
+    Parameters
+    ----------
+    run_dir : Path
+        Finished or not: an unfinished run's cards say so.
+
+    Returns
+    -------
+    list of Path
+        The cards, sorted; empty for a run without adapters.
+
+    Raises
+    ------
+    ConfigError
+        It is no run directory.
+    """
+    config, summary = read_made(run_dir)
+    written: list[Path] = []
+    for place in sorted(run_dir.glob(f"adapters/*/*/{ADAPTER_CONFIG}")):
+        folder = place.parent
+        leaf = _LEAF.fullmatch(folder.name)
+        if leaf is None:
+            continue
+        text = model_card(
+            config,
+            summary,
+            arm=folder.parent.name,
+            partition=int(leaf[1]) if leaf[1] else None,
+            adapter=json.loads(place.read_text(encoding="utf-8")),
+        )
+        card = folder / CARD
+        part = folder / f".{CARD}.{os.getpid()}.{secrets.token_hex(4)}.part"
+        part.write_text(text, encoding="utf-8")
+        part.replace(card)
+        written.append(card)
+    return written
+
+
+def read_made(run_dir: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return `config.json` and `summary.json` of a run; the latter may be missing.
+
+    Raises
+    ------
+    ConfigError
+        It is no run directory.
+    """
+    found: list[dict[str, Any]] = []
+    for name in (CONFIG, SUMMARY):
+        try:
+            content = json.loads((run_dir / name).read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            if name == SUMMARY:
+                content = {}
+            else:
+                raise _no_run(run_dir, f"no {name}") from error
+        except (OSError, ValueError) as error:
+            raise _no_run(run_dir, f"a {name} that cannot be read") from error
+        if not isinstance(content, dict):
+            raise _no_run(run_dir, f"a {name} that is no object")
+        found.append(content)
+    return found[0], found[1]
+
+
+def model_card(
+    config: Mapping[str, Any],
+    summary: Mapping[str, Any],
+    *,
+    arm: str,
+    partition: int | None,
+    adapter: Mapping[str, Any],
+    merged: bool = False,
+) -> str:
+    """Return the card of one adapter in Markdown, with what the Hub reads in front.
+
+    Parameters
+    ----------
+    config, summary : mapping
+        `config.json` and `summary.json`; the latter empty if the run never ended.
+    arm : str
+        One of `fedcot.config.ARMS`.
+    partition : int | None
+        The client; None: the mean of all clients' adapters.
+    adapter : mapping
+        `adapter_config.json`.
+    merged : bool
+        Whether the card is of a model with the adapter added into its weights.
+    """
+    settings = config.get("run_config", {})
+    who = "the mean of all clients" if partition is None else f"client {partition}"
+    kind = "model" if merged else "adapter"
+    what = (
+        f"A LoRA {kind} of a federated chain-of-thought distillation (fedcot). "
+        f"{'Its adapter was' if merged else 'It was'} trained on: "
+        f"{WHAT_ARMS_ARE.get(arm, arm)}."
+    )
+    sections = [
+        _front(settings, adapter, merged=merged),
+        f"# fedcot: {arm}, {who}",
+        _status(summary),
+        what,
+        _made_of(config, settings),
+        privacy_section(settings, summary, arm=arm, partition=partition),
+        _measured(summary, arm),
+        _training(config, settings, summary, arm),
+        _loading(settings, adapter, merged=merged),
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _front(
+    settings: Mapping[str, Any], adapter: Mapping[str, Any], *, merged: bool
+) -> str:
+    is_seq2seq = adapter.get("task_type") == "SEQ_2_SEQ_LM"
+    pipeline = "text2text-generation" if is_seq2seq else "text-generation"
+    tags = ["fedcot", "federated-learning", "distillation"]
+    base = public_name(settings.get("student"))
+    lines = [
+        "---",
+        # JSON text is YAML text, whatever stands in it.
+        f"base_model: {json.dumps(base)}",
+        f"library_name: {'transformers' if merged else 'peft'}",
+        f"pipeline_tag: {pipeline}",
+        "tags:",
+        *(f"- {tag}" for tag in (*tags, "merged" if merged else "lora")),
+        "---",
+    ]
+    return "\n".join(lines)
+
+
+def _status(summary: Mapping[str, Any]) -> str:
+    status = summary.get("status")
+    if status == COMPLETED:
+        return ""
+    found = f"ended as `{plain(status)}`" if status else "has not ended"
+    return (
+        f"> **The run that made this {found}.** What is here is what was there then, "
+        "and its numbers are not final."
+    )
+
+
+def _made_of(config: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    hashes = config.get("artefacts", {})
+    rows = {
+        "base": (public_name(settings.get("student")), hashes.get("student")),
+        "teacher": (public_name(settings.get("teacher")), hashes.get("teacher")),
+        "dataset": (public_name(settings.get("dataset")), hashes.get("dataset")),
+        "vocabulary": (
+            public_name(settings.get("vocabulary")),
+            hashes.get("vocabulary"),
+        ),
+        "mechanism": (settings.get("mechanism"), hashes.get("channel")),
+    }
+    lines = ["## Made of", "", "| what | name | SHA-256 |", "|---|---|---|"]
+    lines += [
+        f"| {what} | `{plain(name)}` | {f'`{plain(digest)}`' if digest else '-'} |"
+        for what, (name, digest) in rows.items()
+    ]
+    return "\n".join(lines)
+
+
+def _measured(summary: Mapping[str, Any], arm: str) -> str:
+    lines = []
+    accuracy = summary.get("accuracy") or {}
+    for name in dict.fromkeys(("zero-shot", arm, "teacher")):
+        score = accuracy.get(name)
+        if isinstance(score, Mapping):
+            lines.append(
+                f"| {name} | {mean_and_stderr(score)} | {plain(score.get('n', ''))} |"
+            )
+    if not lines:
+        return ""
+    chance = number(summary.get("chance"))
+    head = [
+        "## Measured",
+        "",
+        "Exact match on the test questions of all clients together, mean ± standard "
+        "error" + (f"; guessing gives {chance:.3f}." if chance else "."),
+        "",
+        "| arm | exact match | questions |",
+        "|---|---|---|",
+    ]
+    return "\n".join([*head, *lines])
+
+
+def _training(
+    config: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    summary: Mapping[str, Any],
+    arm: str,
+) -> str:
+    size = (
+        f"* clients: {plain(summary.get('num_partitions', '-'))}, rounds done: "
+        f"{plain(summary.get('num_rounds', '-'))}"
+    )
+    lines = [
+        "## Training",
+        "",
+        f"* seed of data, sampling and training: {plain(config.get('seed', '-'))} "
+        "(the mechanism's draws have none"
+        + (", but for this test run)" if settings.get("test-tape") else ")"),
+        size,
+    ]
+    counts = (summary.get("filters") or {}).get(arm) or {}
+    shown = [
+        f"{counts[name]} {text}" for name, text in _COUNTS.items() if counts.get(name)
+    ]
+    if shown:
+        lines.append(f"* of all clients together: {', '.join(shown)}")
+    lines += [
+        f"* {name}: `{plain(settings[name])}`" for name in _SETTINGS if name in settings
+    ]
+    versions = config.get("versions") or {}
+    made = ", ".join(f"{name} {version}" for name, version in versions.items())
+    commit = config.get("git_commit")
+    lines.append(f"* commit: {plain(commit) if commit else 'unknown'}")
+    return "\n".join([*lines, *([f"* versions: {plain(made)}"] if made else [])])
+
+
+def _loading(
+    settings: Mapping[str, Any], adapter: Mapping[str, Any], *, merged: bool
+) -> str:
+    is_seq2seq = adapter.get("task_type") == "SEQ_2_SEQ_LM"
+    auto = "AutoModelForSeq2SeqLM" if is_seq2seq else "AutoModelForCausalLM"
+    base = public_name(settings.get("student"))
+    lines = ["## Loading", "", "```python"]
+    if merged:
+        lines += [
+            f"from transformers import {auto}, AutoTokenizer",
+            "",
+            f'model = {auto}.from_pretrained("FOLDER")  # this folder',
+            'tokenizer = AutoTokenizer.from_pretrained("FOLDER")',
+            "```",
+        ]
+        return "\n".join(lines)
+    if base == "builtin":
+        lines += [
+            "from fedcot.models.sources import model_folder",
+            "",
+            'base = model_folder("builtin", "student")',
+        ]
+    else:
+        name, _, revision = base.partition("@")
+        lines.append(f"base = {json.dumps(name)}  # the model above, or its folder")
+        if revision:
+            lines.append(f"# revision: {revision}")
+    lines += [
+        "",
+        "from peft import PeftModel",
+        f"from transformers import {auto}, AutoTokenizer",
+        "",
+        f"model = {auto}.from_pretrained(base)",
+        'model = PeftModel.from_pretrained(model, "FOLDER")  # this folder',
+        "tokenizer = AutoTokenizer.from_pretrained(base)",
+        "```",
+        "",
+        "```",
+        "lm_eval --model hf --model_args pretrained=BASE,peft=FOLDER --tasks ...",
+        "```",
+    ]
+    return "\n".join(lines)
+
+
+def _no_run(run_dir: Path, found: str) -> ConfigError:
+    return ConfigError(
+        f"`RUN_DIR` must be a run directory, found {found} in '{run_dir}'; pass for "
+        "example `runs/latest`."
+    )

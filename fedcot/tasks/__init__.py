@@ -1,0 +1,1 @@
+"""What is asked, how it is written for a model, and how an answer is read."""
