@@ -11,7 +11,8 @@ SOURCES := pyproject.toml README.md server_app.py client_app.py \
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-slow check format bench results-main results-privacy results-words mutants \
+.PHONY: help install run test test-slow check format bench results-main results-privacy results-words \
+	results-recorded bench-teacher mutants \
 	pretrain clean
 
 help: ## show this list
@@ -53,6 +54,9 @@ format: install ## format and fix what can be fixed
 bench: install ## what is timed, and against what
 	$(BIN)/python -P benchmarks/bench.py $(ARGS)
 
+bench-teacher: install ## prompts a second of a batched teacher, against one by one
+	OMP_NUM_THREADS=1 $(BIN)/python -P benchmarks/teacher_throughput.py $(ARGS)
+
 results-main: install ## three seeds of the main job with controls -> results/main-job.json
 	$(BIN)/fedcot compare --config conf/results-main.toml --seeds 3 \
 		--folder runs/results-main --output results/main-job.json $(ARGS)
@@ -62,6 +66,9 @@ results-privacy: install ## accuracy against prompt epsilon -> results/privacy-c
 
 results-words: install ## what mechanisms keep of 4,000 English words -> results/english-words.json
 	$(BIN)/python -P benchmarks/english_words.py $(ARGS)
+
+results-recorded: install ## real questions with recorded rationales -> results/recorded.json
+	$(BIN)/python -P benchmarks/recorded_runs.py $(ARGS)
 
 mutants: install ## break the privacy code in many ways; every break must be noticed
 	$(BIN)/python -P benchmarks/mutants.py $(ARGS)

@@ -181,7 +181,10 @@ def _finish(
     if state.members:
         # How many clients there are decides the rate of private training.
         budget = plan_run(
-            strategy.config, strategy.public.channel, num_partitions=len(state.members)
+            strategy.config,
+            strategy.public.channel,
+            num_partitions=len(state.members),
+            sizes=[m.identity.num_records for m in state.members.values()],
         )
     # A simulated node may have sent metrics in a reply that was lost or refused.
     simulated = any(m.identity.simulated for m in state.members.values())

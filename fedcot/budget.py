@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from fedcot.arms import adapter_is_free, needs_raw_prompts, shares_adapter
 from fedcot.config import RunConfig
-from fedcot.data.partition import partition_size
+from fedcot.data.partition import partition_size, partition_sizes
 from fedcot.errors import ConfigError
 from fedcot.report.reader import nats
 from fedcot.settings import UNBOUNDED_MECHANISMS
@@ -76,7 +76,11 @@ def world_channel(config: RunConfig, *, slots: int | None = None) -> Channel:
 
 
 def plan_run(
-    config: RunConfig, channel: Channel, *, num_partitions: int | None = None
+    config: RunConfig,
+    channel: Channel,
+    *,
+    num_partitions: int | None = None,
+    sizes: Sequence[int] = (),
 ) -> PrivacyPlan:
     """Return what a run's prompts and private training will cost.
 
@@ -88,6 +92,8 @@ def plan_run(
         The configuration's mechanism.
     num_partitions : int | None
         Clients that the records are split for; None: what the configuration says.
+    sizes : sequence of int
+        Training records of each client, where they have said so.
 
     Raises
     ------
@@ -102,14 +108,14 @@ def plan_run(
         rounds=config.num_server_rounds,
         delta=config.delta,
         is_private=not config.test_tape,
-        training=private_training(config, num_partitions=num_partitions),
+        training=private_training(config, num_partitions=num_partitions, sizes=sizes),
     )
 
 
 def private_training(
-    config: RunConfig, *, num_partitions: int | None = None
+    config: RunConfig, *, num_partitions: int | None = None, sizes: Sequence[int] = ()
 ) -> DpTraining | None:
-    """Return the DP-SGD that the most used record takes part in.
+    """Return the DP-SGD that the most used record of the worst client takes part in.
 
     Parameters
     ----------
@@ -117,6 +123,8 @@ def private_training(
         `noise-multiplier`, `batch-size`, `local-epochs`, rounds and numbers of records.
     num_partitions : int | None
         Clients that the records are split for; None: what the configuration says.
+    sizes : sequence of int
+        Training records of each client; empty: those that the data is split into.
 
     Returns
     -------
@@ -130,9 +138,6 @@ def private_training(
     used so far: once all whole rounds of a permutation are used up, how many those are
     depends on the next permutation, so the fewest set the rate and all set the steps.
     """
-    from fedcot.privacy.accounting import DpTraining
-    from fedcot.student.dp_settings import DpSettings
-
     clients = config.num_partitions if num_partitions is None else num_partitions
     is_needed = any(
         _is_trained(arm, config) and not needs_raw_prompts(arm)
@@ -140,7 +145,23 @@ def private_training(
     )
     if not (config.noise_multiplier > 0 and is_needed and clients):
         return None
-    records = partition_size(config, clients)
+    found = {
+        _training_of(config, records)
+        for records in sizes or partition_sizes(config, clients)
+    }
+    if len(found) == 1:
+        return found.pop()
+    from fedcot.privacy.composition import training_epsilon
+
+    # Fewer records are sampled at a higher rate, more records in more steps.
+    return max(found, key=lambda one: training_epsilon(one, delta=config.delta))
+
+
+def _training_of(config: RunConfig, records: int) -> DpTraining:
+    """Return the training of a client with so many records."""
+    from fedcot.privacy.accounting import DpTraining
+    from fedcot.student.dp_settings import DpSettings
+
     per_round = min(config.records_per_round, records)
     whole_rounds = records // per_round
     phases = []

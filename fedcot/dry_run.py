@@ -144,15 +144,12 @@ class _Parts:
         if self.config.dataset == WORLD:
             return {"data": {"dataset": WORLD}, "teacher_labels": {}}
         from fedcot.data.loading import load_dataset
+        from fedcot.data.sources import data_folder, would_download
         from fedcot.tasks.mapping import load_mapping
 
-        hub = load_mapping(self.config.dataset).source.hub
-        try:
-            loaded = load_dataset(self.config)
-        except ConfigError:
-            # Offline, so this may be only that nobody has fetched it yet.
-            if not hub:
-                raise
+        mapping = load_mapping(self.config.dataset)
+        hub = mapping.source.hub
+        if would_download(mapping, data_folder(mapping, self.config.data_dir)):
             self.awaits_data = True
             self.downloads.append(f"dataset {hub}")
             data: dict[str, Any] = {
@@ -160,6 +157,7 @@ class _Parts:
                 "found": f"{DOWNLOAD}: {hub}",
             }
             return {"data": data, "teacher_labels": {}}
+        loaded = load_dataset(self.config)
         data = {
             "dataset": self.config.dataset,
             "rows": dict(loaded.rows),

@@ -185,6 +185,23 @@ def test_the_plan_of_dp_sgd_is_at_least_what_any_client_trains(
             assert planned == actual
 
 
+def test_of_clients_of_several_sizes_the_worst_is_planned() -> None:
+    config = dataclasses.replace(TRAINED_RUN, records_per_round=64, num_server_rounds=3)
+    sizes = (40, 300, 17, 129)
+    alone = {size: private_training(config, sizes=[size]) for size in sizes}
+    epsilons = {
+        size: training_epsilon(one, delta=config.delta)
+        for size, one in alone.items()
+        if one is not None
+    }
+    assert len(set(epsilons.values())) == 4
+    worst = max(epsilons, key=epsilons.__getitem__)
+    for order in (sizes, sizes[::-1]):
+        assert private_training(config, sizes=order) == alone[worst]
+    stated = plan_run(config, world_channel(config), sizes=sizes)
+    assert stated.trained_record_epsilon >= max(epsilons.values())
+
+
 def test_composition_at_delta_is_stated_only_for_a_prompt_of_its_own() -> None:
     config = dataclasses.replace(CONFIG, token_epsilon=0.2)
     plan = plan_run(config, world_channel(config))

@@ -13,6 +13,7 @@ from fedcot.privacy.rank import RankChannel
 from fedcot.privacy.shapes import best_staircase, neighbour_utility
 from fedcot.privacy.vocabulary import Vocabulary, world_vocabulary
 from fedcot.report.privacy_tables import curve_markdown, words_markdown
+from fedcot.report.recorded_table import recorded_markdown
 from fedcot.report.results_table import results_markdown
 from fedcot.settings_table import markdown_table
 
@@ -115,6 +116,7 @@ def test_the_readme_says_what_a_prompt_costs(repository):
     [
         ("privacy", "privacy-curve.json", curve_markdown),
         ("words", "english-words.json", words_markdown),
+        ("recorded", "recorded.json", recorded_markdown),
     ],
 )
 def test_the_readme_shows_what_privacy_costs(repository, mark, name, table):

@@ -78,6 +78,29 @@ def run(
             run_dir=run_dir,
             on_progress=on_progress,
         )
+    _end(outcome, as_json=as_json)
+
+
+@app.command()
+def resume(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Go on with a simulated run that ended early, where its teacher failed say.
+
+    Questions that were released are sent again as they were and cost nothing; what a
+    client has trained is not trained again; an endpoint is asked for nothing that its
+    cache holds.
+    """
+    from fedcot import launch
+
+    with _progress(quiet=as_json) as on_progress:
+        outcome = launch.resume(run_dir, on_progress=on_progress)
+    _end(outcome, as_json=as_json)
+
+
+def _end(outcome: Outcome, *, as_json: bool) -> NoReturn:
+    """Write the report, show the outcome and exit with its code."""
     if outcome.has_results:
         from fedcot.report.html import write_report
 

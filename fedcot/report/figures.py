@@ -80,7 +80,14 @@ def accuracy_figure(runs: Sequence[Run]) -> Figure:
                 label=run.name if place == arms.index(run.arms[0]) else None,
             )
             axes.bar_label(bar, labels=[f"{score.mean:.2f}"], padding=2, fontsize=8)
-    axes.set_xticks(range(len(arms)), arms)
+    # A name of two words takes two lines; side by side they would overlap.
+    labels = [arm.replace("-", "-\n") for arm in arms]
+    axes.set_xticks(range(len(arms)), labels)
+    for chance in sorted({number(run.summary.get("chance")) or 0.0 for run in runs}):
+        if chance > 0:
+            axes.axhline(chance, color="0.5", linestyle=":", linewidth=1)
+            place = (len(arms) - 0.5, chance)
+            axes.annotate("chance", place, fontsize=8, color="0.4", ha="right")
     axes.set_ylim(0, 1.12)
     axes.set_yticks(np.linspace(0, 1, 6))
     axes.set_ylabel("exact match (share of test questions)")

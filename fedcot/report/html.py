@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from fedcot.report.figures import write_figures
 from fedcot.report.measures import (
     HEADINGS,
+    WHAT_MEASURES_ARE,
     chance_line,
     data_lines,
     measure_rows,
@@ -87,6 +88,7 @@ def render(runs: Sequence[Run], figures: Mapping[str, Path]) -> str:
         uncharged=uncharged_of,
         measures=measure_rows,
         measure_headings=HEADINGS,
+        what_measures_are=WHAT_MEASURES_ARE,
         chance=chance_line,
         data_lines=_data_lines,
         worst=lambda run: worst_arm(run.summary),

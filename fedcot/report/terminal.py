@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from rich.table import Table
 
 from fedcot.report.measures import (
     HEADINGS,
+    WHAT_MEASURES_ARE,
     chance_line,
     data_lines,
     measure_rows,
@@ -60,9 +61,15 @@ def measures_table(summary: Mapping[str, Any]) -> Table | None:
     rows = measure_rows(summary)
     if not rows:
         return None
-    table = Table(title="Further measures on the same questions", title_style="bold")
+    table = Table(
+        title="Further measures on the same questions",
+        title_style="bold",
+        caption=WHAT_MEASURES_ARE,
+        caption_justify="left",
+    )
     for heading in HEADINGS:
-        table.add_column(heading, justify="left" if heading == "arm" else "right")
+        justify: Literal["left", "right"] = "left" if heading == "arm" else "right"
+        table.add_column(heading, justify=justify, no_wrap=True)
     for row in rows:
         table.add_row(*row)
     return table

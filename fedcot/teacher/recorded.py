@@ -10,6 +10,7 @@ from dataclasses import replace
 from fedcot.data.schema import Record
 from fedcot.privacy.vocabulary import Vocabulary
 from fedcot.tasks.task import Task
+from fedcot.teacher.cache import prompt_hash
 from fedcot.teacher.teacher import Completion, Described, Progress, Usage
 
 
@@ -89,7 +90,8 @@ class RecordedTeacher:
     ) -> list[Completion]:
         """Return one completion for each question, in the order of the questions.
 
-        A question that was never recorded gets an empty completion.
+        A question that was never recorded gets an empty completion. The prompt's hash
+        is that of what a model would have been asked.
         """
         distinct = list(dict.fromkeys(questions))
         found = {question: self._found(question) for question in distinct}
@@ -106,7 +108,9 @@ class RecordedTeacher:
 
     def _found(self, question: str) -> Completion:
         text = self._completions.get(question, "")
-        return Completion(text, self._task.parse_teacher(text) if text else None)
+        rationale = self._task.parse_teacher(text) if text else None
+        asked = prompt_hash(self._task.teacher_prompt(question))
+        return Completion(text, rationale, asked)
 
     def _add(self, pairs: Iterable[tuple[str, str]]) -> set[str]:
         """Add completions by question; return the questions that have another one."""

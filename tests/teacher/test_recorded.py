@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from fedcot.data.schema import Rationale, Record
 from fedcot.privacy.vocabulary import Vocabulary
 from fedcot.tasks.world import WorldTask
+from fedcot.teacher.cache import prompt_hash
 from fedcot.teacher.recorded import RecordedTeacher
 from fedcot.teacher.teacher import Completion, Usage
 
@@ -41,19 +42,21 @@ RECORDS = [
 ]
 
 
+def completion(asked: str, text: str, rationale: Rationale | None) -> Completion:
+    """Return a completion with the hash of what a model would have been asked."""
+    return Completion(text, rationale, prompt_hash(TASK.teacher_prompt(asked)))
+
+
 def test_a_recorded_question_gets_its_own_completion() -> None:
     teacher = RecordedTeacher(TASK, RECORDS)
-    answers = teacher.answer(
-        ["Which blue one is it? (green)", "Which one? (red, blue)"] * 2
-    )
-    assert (
-        answers
-        == [
-            Completion("see answer: 8", Rationale("see", "8")),
-            Completion("look answer: 7", Rationale("look", "7")),
-        ]
-        * 2
-    )
+    asked = ["Which blue one is it? (green)", "Which one? (red, blue)"]
+    answers = teacher.answer(asked * 2)
+    expected = [
+        completion(asked[0], "see answer: 8", Rationale("see", "8")),
+        completion(asked[1], "look answer: 7", Rationale("look", "7")),
+    ]
+    assert answers == expected * 2
+    assert len({answer.prompt_hash for answer in answers}) == 2
     assert teacher.unrecorded == 0
     assert teacher.usage == Usage(prompts=2)
 
@@ -61,12 +64,12 @@ def test_a_recorded_question_gets_its_own_completion() -> None:
 def test_what_was_never_recorded_gets_nothing_and_is_counted() -> None:
     teacher = RecordedTeacher(TASK, RECORDS)
     told: list[tuple[int, int]] = []
+    # The second is known but carries no completion; the third differs by a sign.
+    asked = ["unheard of", "Which nothing ()", "Which one? (red; blue)", "unheard of"]
     answers = teacher.answer(
-        # The second is known but carries no completion; the third differs by a sign.
-        ["unheard of", "Which nothing ()", "Which one? (red; blue)", "unheard of"],
-        on_progress=lambda done, of: told.append((done, of)),
+        asked, on_progress=lambda done, of: told.append((done, of))
     )
-    assert answers == [Completion("", None)] * 4
+    assert answers == [completion(one, "", None) for one in asked]
     assert teacher.unrecorded == 3
     assert teacher.usage == Usage(prompts=3, empty=3)
     assert told == [(3, 3)]
@@ -88,7 +91,7 @@ def test_a_question_is_also_found_in_the_words_of_the_vocabulary() -> None:
         RecordedTeacher(TASK, RECORDS),
         RecordedTeacher(TASK, RECORDS, VOCABULARY),
     ):
-        assert stranger.answer(asked) == [Completion("", None)] * 2
+        assert stranger.answer(asked) == [completion(one, "", None) for one in asked]
 
 
 def test_of_two_records_in_the_same_words_the_first_stands() -> None:
