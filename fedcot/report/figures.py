@@ -86,8 +86,8 @@ def accuracy_figure(runs: Sequence[Run]) -> Figure:
     for chance in sorted({number(run.summary.get("chance")) or 0.0 for run in runs}):
         if chance > 0:
             axes.axhline(chance, color="0.5", linestyle=":", linewidth=1)
-            place = (len(arms) - 0.5, chance)
-            axes.annotate("chance", place, fontsize=8, color="0.4", ha="right")
+            end = (len(arms) - 0.5, chance)
+            axes.annotate("chance", end, fontsize=8, color="0.4", ha="right")
     axes.set_ylim(0, 1.12)
     axes.set_yticks(np.linspace(0, 1, 6))
     axes.set_ylabel("exact match (share of test questions)")

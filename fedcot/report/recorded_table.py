@@ -22,9 +22,9 @@ def recorded_markdown(path: Path) -> str:
         The JSON file that `make results-recorded` writes.
     """
     result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    heads = ("questions", "chance", "arm", "exact match", "most likely choice")
     lines = [
-        "| questions | chance | arm | exact match | most likely choice | log-likelihood "
-        "of the answer | perplexity of rationales |",
+        f"| {' | '.join((*heads, 'answer', 'perplexity'))} |",
         "|---|---|---|---|---|---|---|",
     ]
     for run in result["runs"].values():
@@ -55,8 +55,9 @@ def _caption(runs: Mapping[str, Mapping[str, Any]], path: Path) -> str:
     first = next(iter(runs.values()))
     privacy = first["privacy"]
     return (
-        f"{first['num_partitions']} clients, a student of 260,032 parameters, nats per "
-        "answer. `zero-shot` is the student before training. `fedcot` spends "
+        f"{first['num_partitions']} clients, a student of 260,032 parameters. Answer: "
+        "log-likelihood of the right one, in nats. Perplexity: of the recorded "
+        "rationales of the test questions. `zero-shot` is the student before training. `fedcot` spends "
         f"{nats(privacy['prompt_epsilon_max'])} nats per prompt "
         f"({first['mechanism']} from the public share). The recorded teacher's own "
         f"answers are right for {', '.join(labels)} training rows. From "
