@@ -57,7 +57,8 @@ def _caption(runs: Mapping[str, Mapping[str, Any]], path: Path) -> str:
     return (
         f"{first['num_partitions']} clients, a student of 260,032 parameters. Answer: "
         "log-likelihood of the right one, in nats. Perplexity: of the recorded "
-        "rationales of the test questions. `zero-shot` is the student before training. `fedcot` spends "
+        "rationales of the test questions. `zero-shot` is the student before "
+        "training. `fedcot` spends "
         f"{nats(privacy['prompt_epsilon_max'])} nats per prompt "
         f"({first['mechanism']} from the public share). The recorded teacher's own "
         f"answers are right for {', '.join(labels)} training rows. From "

@@ -170,8 +170,8 @@ class PromptedTeacher:
         if self._cache is None:
             return TeacherError(f"{error} {count}, and lost: no cache is in use.")
         return TeacherError(
-            f"{error} {count} and kept in `{self._cache.path}`; the same run started "
-            "again asks for the rest only."
+            f"{error} {count} and kept in `{self._cache.path}`; `fedcot resume` asks "
+            "for the rest only."
         )
 
 
