@@ -165,8 +165,7 @@ def test_what_was_answered_before_a_failure_is_kept(path: Path, answered: int) -
         assert len(cache) == answered
     assert str(caught.value) == (
         f"The teacher must answer, found silence; wait. {answered} of 5 prompts are "
-        f"answered and kept in `{path}`; the same run started again asks for the rest "
-        "only."
+        f"answered and kept in `{path}`; `fedcot resume` asks for the rest only."
     )
     assert failing.usage.prompts == answered
     with AnswerCache(path) as cache:
