@@ -28,6 +28,7 @@ from fedcot.privacy.accounting import PrivacyPlan
 from fedcot.privacy.channels import Channel
 from fedcot.privacy.selection import SelectionChannel
 from fedcot.report.model_card import write_cards
+from fedcot.resuming import check_resuming, check_same_run, data_hash
 from fedcot.runs import RunDirectory, default_root, new_run_key
 from fedcot.tasks.registry import configured_task
 from fedcot.teacher.configured import configured_teacher
@@ -80,6 +81,8 @@ def run(grid: Grid, config: RunConfig, teacher: Teacher | None = None) -> RunDir
     FedcotError
         The run failed; its summary says why.
     """
+    if config.resume:
+        check_resuming(config)
     public = _public(config)
     budget = plan_run(config, public.channel)
     check_prompt_epsilon(config, budget)
@@ -98,7 +101,11 @@ def run(grid: Grid, config: RunConfig, teacher: Teacher | None = None) -> RunDir
     logger.info("Run directory: %s", directory.path)
     with directory.held():
         run_key = directory.run_key if config.resume else new_run_key()
-        directory.write_config(_stated(config, public, teacher, run_key))
+        stated = _stated(config, public, teacher, run_key)
+        if config.resume:
+            check_same_run(directory.read_config(), stated)
+            directory.put_aside()
+        directory.write_config(stated)
         strategy = FedCoT(
             config,
             teacher=teacher,
@@ -148,6 +155,7 @@ def _stated(
             "vocabulary": vocabulary_hash(config),
             "channel": public.channel.hash,
             "dataset": public.task.hash,
+            "data": data_hash(config),
         },
         "teacher": dict(teacher.describe()),
     }

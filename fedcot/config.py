@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any, Self
 
 from fedcot import rules
+from fedcot.arms import needs_raw_prompts
 from fedcot.errors import ConfigError
 from fedcot.rules import Scalar, key_of, shown
 from fedcot.settings import (
     DATASET,
+    ENDPOINT_SCHEMES,
     RECORDED,
     WORLD,
     WORLD_PARTITIONERS,
@@ -81,6 +83,14 @@ class RunConfig(
                 f"`records-per-round` must be at most `num-records` "
                 f"({self.num_records}), found {self.records_per_round}; "
                 f"pass for example `-c records-per-round={self.num_records}`."
+            )
+        raw = [arm for arm in self.arm_names if needs_raw_prompts(arm)]
+        is_endpoint = self.teacher.lower().startswith(ENDPOINT_SCHEMES)
+        if is_endpoint and raw and not self.raw_to_endpoint:
+            raise ConfigError(
+                "`arms` must hold none that sends raw questions where the teacher is "
+                f"an endpoint, found {', '.join(raw)}; leave them out, or pass "
+                "`-c raw-to-endpoint=true` if it may see private questions."
             )
         if self.dataset == WORLD:
             self._check_world()

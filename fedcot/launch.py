@@ -33,8 +33,8 @@ from fedcot.runs import (
     SUMMARY,
     check_resumable,
     default_root,
-    put_aside,
     read_config,
+    read_members,
 )
 from fedcot.settings import DATASET, RECORDED, WORLD
 from fedcot.superlink import FlowerStatus, LocalSuperLink
@@ -113,10 +113,9 @@ def launch(
     folder = _run_dir(config, run_dir)
     config = with_artefacts(config, default_root())
     check_run(config, num_supernodes=nodes, run_dir=folder)
-    if config.resume:
-        put_aside(folder)
 
     started = time.monotonic()
+    earlier = _file_number(folder / PROGRESS)
     environment = {
         RUNS_VARIABLE: str(default_root()),
         provenance.COMMIT_VARIABLE: provenance.git_commit() or "",
@@ -131,7 +130,7 @@ def launch(
         )
         try:
             on_progress({**start, "done": 1})
-            status = _follow(superlink, run_id, folder, on_progress)
+            status = _follow(superlink, run_id, folder, on_progress, earlier)
         finally:
             _keep_log(superlink, run_id, folder)
     return _outcome(status, folder, seconds=time.monotonic() - started)
@@ -168,8 +167,8 @@ def resume(run_dir: Path, *, on_progress: Progress = lambda line: None) -> Outco
         )
     settings = {**stated["run_config"], "run-dir": str(run_dir), "resume": True}
     config = RunConfig.from_run_config(settings)
-    folders = len(list((run_dir / "nodes").glob("partition-*")))
-    nodes = config.num_partitions or folders or None
+    # Before the nodes were known nothing was released, so any number may go on.
+    nodes = read_members(run_dir) or config.num_partitions or None
     return launch(
         config, num_supernodes=nodes, run_dir=run_dir, on_progress=on_progress
     )
@@ -248,10 +247,14 @@ def _federation_config(num_supernodes: int) -> dict[str, int]:
 
 
 def _follow(
-    superlink: LocalSuperLink, run_id: str, run_dir: Path, on_progress: Progress
+    superlink: LocalSuperLink,
+    run_id: str,
+    run_dir: Path,
+    on_progress: Progress,
+    earlier: int | None,
 ) -> FlowerStatus:
     """Pass progress on until Flower says that the run is over."""
-    lines = _new_lines(run_dir / PROGRESS)
+    lines = _new_lines(run_dir / PROGRESS, earlier)
     began = asked = time.monotonic()
     was_alive = False
     while True:
@@ -275,11 +278,18 @@ def _follow(
         time.sleep(_POLL_SECONDS)
 
 
-def _new_lines(path: Path) -> Iterator[list[dict[str, Any]]]:
-    """Yield, each time it is asked, the whole lines that were added to a file."""
+def _file_number(path: Path) -> int | None:
+    return path.stat().st_ino if path.is_file() else None
+
+
+def _new_lines(path: Path, earlier: int | None) -> Iterator[list[dict[str, Any]]]:
+    """Yield, each time it is asked, the whole lines that were added to a file.
+
+    The file of an earlier start lies there until the run puts it aside.
+    """
     position, rest = 0, b""
     while True:
-        if path.is_file():
+        if _file_number(path) not in (None, earlier):
             with path.open("rb") as file:
                 file.seek(position)
                 added = file.read()

@@ -20,7 +20,7 @@ from fedcot import provenance
 from fedcot.arms import RAW_SOURCE
 from fedcot.budget import record_limit
 from fedcot.config import RunConfig
-from fedcot.data.partition import load_partition
+from fedcot.data.partition import load_own_partition, load_partition
 from fedcot.data.schema import Partition, Record
 from fedcot.errors import CodeMismatchError, ConfigError
 from fedcot.mechanism import (
@@ -29,7 +29,7 @@ from fedcot.mechanism import (
     vocabulary_hash,
 )
 from fedcot.models.sources import artefact_hash
-from fedcot.node_checks import check_delta, check_shared, check_sources, data_config
+from fedcot.node_checks import check_delta, check_shared, check_sources, own_config
 from fedcot.node_pairs import used_indices
 from fedcot.node_runs import run_name
 from fedcot.node_state import Owner, PairStore, private_files
@@ -50,6 +50,7 @@ from fedcot.records import (
 from fedcot.rows import PerturbedPrompt, RawPrompt
 from fedcot.runs import METRICS, append_line
 from fedcot.seeding import derive_seed
+from fedcot.settings import WORLD
 from fedcot.tasks.registry import configured_task
 from fedcot.tasks.task import Task
 
@@ -86,16 +87,23 @@ class Node:
                 f"({owner.num_partitions}), found {config.num_partitions}; pass "
                 "`-c num-partitions=0`."
             )
-        self.config = config
+        self.config = own_config(config, owner)
         self.owner = owner
 
     @property
     def partition(self) -> Partition:
-        """The node's records, read once per process."""
+        """The node's records, read once per process.
+
+        A deployed node holds a dataset of its own, which is not split any more.
+        """
+        if self.config.dataset != WORLD and not self.owner.simulated:
+            return load_own_partition(
+                self.config.dataset,
+                self.config.data_dir,
+                test_records=self.config.test_records,
+            )
         return _partition(
-            data_config(self.config, self.owner),
-            self.owner.partition_id,
-            self.owner.num_partitions,
+            self.config, self.owner.partition_id, self.owner.num_partitions
         )
 
     @property
@@ -247,7 +255,7 @@ class Node:
         vocabulary: Vocabulary,
     ) -> Sequence[Release]:
         channel = granted_channel(
-            data_config(self.config, self.owner),
+            self.config,
             mechanism=request.mechanism,
             token_epsilon=request.token_epsilon,
             prompt_epsilon=request.prompt_epsilon,
@@ -285,7 +293,7 @@ class Node:
         The answer is no part of the key: a corrected label must not make the same
         question a new record, which would be drawn and charged a second time.
         """
-        return ledger.record_keys([record.question for record in self.partition.train])
+        return ledger.record_keys([record.identity for record in self.partition.train])
 
     def _asked_records(self, ledger: Ledger, server_round: int) -> dict[str, Record]:
         """Return this round's records by key; which ones is public chance."""

@@ -78,23 +78,35 @@ def check_delta(config: RunConfig, owner: Owner, arms: Sequence[str]) -> None:
         )
 
 
-def data_config(config: RunConfig, owner: Owner) -> RunConfig:
-    """Return the settings with the folder that the data lies in.
+def own_config(config: RunConfig, owner: Owner) -> RunConfig:
+    """Return the settings with the owner's dataset and folder in place of the server's.
 
-    On a deployed node that is its owner's to say, never the server's.
+    On a deployed node the server must choose neither which files are read nor what is
+    taken out of them: the number of records that a node states is no secret, but what
+    it is for one choice after the other would tell who is among them.
 
     Raises
     ------
     ConfigError
-        A deployed node holds a dataset and its owner named no folder.
+        A deployed node is asked for a dataset and its owner named none, or public text
+        would have to be taken out of the node's own records.
     """
-    is_world = config.dataset == WORLD and config.bank != DATASET
-    if is_world or owner.simulated:
+    if owner.simulated:
         return config
-    if owner.data_dir is None:
+    if DATASET in (config.bank, config.vocabulary):
         raise ConfigError(
-            "`data-dir` must be given in the node config of a deployed node that "
-            f"holds a dataset ({config.dataset}), found none; pass for example "
-            "--node-config 'data-dir=\"/srv/data\"'."
+            "`bank` and `vocabulary` must be files on a deployed node, because "
+            "`dataset` would take them out of its own records; build them elsewhere "
+            "and pass their paths."
         )
-    return dataclasses.replace(config, data_dir=str(owner.data_dir))
+    if config.dataset == WORLD:
+        return config
+    if owner.data_dir is None or not owner.dataset:
+        raise ConfigError(
+            "`dataset` and `data-dir` must be given in the node config of a deployed "
+            "node that holds a dataset, found one of them missing; pass for example "
+            '--node-config \'dataset="gsm8k" data-dir="/srv/data"\'.'
+        )
+    return dataclasses.replace(
+        config, dataset=owner.dataset, data_dir=str(owner.data_dir)
+    )

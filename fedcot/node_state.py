@@ -55,6 +55,8 @@ class Owner:
         Whether private questions may be sent as they are.
     data_dir : Path or None
         Folder that a dataset's files lie in; a run cannot choose another one.
+    dataset : str
+        The mapping of those files, a shipped name or a path; empty for none.
     """
 
     partition_id: int
@@ -65,6 +67,7 @@ class Owner:
     max_record_delta: float
     allow_raw_prompts: bool
     data_dir: Path | None = None
+    dataset: str = ""
 
     @classmethod
     def from_node_config(cls, node_config: Mapping[str, Any]) -> Self:
@@ -106,6 +109,7 @@ class Owner:
             max_record_delta=_probability(node_config, "max-record-delta"),
             allow_raw_prompts=_flag(node_config, "allow-raw-prompts") or simulated,
             data_dir=Path(data_dir) if data_dir else None,
+            dataset=str(node_config.get("dataset", "")),
         )
 
     def folder(self, run_dir: str) -> Path:

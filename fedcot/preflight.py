@@ -18,6 +18,7 @@ from fedcot.budget import (
 )
 from fedcot.config import RunConfig
 from fedcot.errors import ConfigError
+from fedcot.resuming import check_resuming
 from fedcot.runs import check_free, check_resumable
 from fedcot.settings import RECORDED
 
@@ -40,7 +41,7 @@ def check_run(config: RunConfig, *, num_supernodes: int, run_dir: Path) -> None:
         Something cannot work.
     """
     check_nodes(config, num_supernodes)
-    _check_run_dir(run_dir, resume=config.resume)
+    _check_run_dir(config, run_dir)
     clients = config.num_partitions or num_supernodes
     _check_data(config, clients)
     plan = plan_run(config, world_channel(config), num_partitions=clients)
@@ -70,9 +71,10 @@ def check_nodes(config: RunConfig, num_supernodes: int) -> None:
         )
 
 
-def _check_run_dir(run_dir: Path, *, resume: bool) -> None:
-    if resume:
+def _check_run_dir(config: RunConfig, run_dir: Path) -> None:
+    if config.resume:
         check_resumable(run_dir)
+        check_resuming(config)
     else:
         check_free(run_dir)
     existing = next(place for place in (run_dir, *run_dir.parents) if place.exists())

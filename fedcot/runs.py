@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Self
 
-from fedcot.errors import ConfigError
+from fedcot.errors import ConfigError, FedcotError
 
 RUNS_VARIABLE: Final = "FEDCOT_RUNS_DIR"
 SUMMARY: Final = "summary.json"
@@ -25,6 +25,7 @@ METRICS: Final = "metrics.jsonl"
 PROGRESS: Final = "progress.jsonl"
 RATIONALES: Final = "rationales.jsonl"
 LOCK: Final = ".lock"
+MEMBERS: Final = "nodes.json"
 LEDGER: Final = "ledger.sqlite"
 
 
@@ -73,20 +74,39 @@ class RunDirectory:
 
     @classmethod
     def reopen(cls, run_dir: str) -> Self:
-        """Go on with a run that ended early.
-
-        What it measured so far is put aside, since it is measured again; the ledger,
-        the clients' folders and the adapters stay.
+        """Go on with a run that ended early; the ledger and all folders stay.
 
         Raises
         ------
         ConfigError
-            There is no run, it is done, or another process works on it.
+            There is no run, or it is done.
         """
         path = _absolute(run_dir)
         check_resumable(path)
-        put_aside(path)
         return cls(path)
+
+    def put_aside(self) -> None:
+        """Rename what an earlier start measured, which will be measured again."""
+        for name in (METRICS, PROGRESS, RATIONALES):
+            if (self.path / name).exists():
+                (self.path / name).rename(_next_copy(self.path / name))
+
+    def keep_members(self, count: int) -> None:
+        """Write down how many nodes the data is split for, before any is asked.
+
+        Raises
+        ------
+        FedcotError
+            The run goes on with another number: records would move to other ledgers,
+            and be drawn and charged once more.
+        """
+        before = read_members(self.path)
+        if before not in (None, count):
+            raise FedcotError(
+                f"a run that goes on must have the {before} nodes that it had, found "
+                f"{count}; start as many"
+            )
+        write_json(self.path / MEMBERS, {"num_nodes": count})
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -208,11 +228,12 @@ def check_resumable(path: Path) -> None:
         )
 
 
-def put_aside(path: Path) -> None:
-    """Rename what an earlier start measured, which will be measured again."""
-    for name in (METRICS, PROGRESS, RATIONALES):
-        if (path / name).exists():
-            (path / name).rename(_next_copy(path / name))
+def read_members(path: Path) -> int | None:
+    """Return how many nodes a run has; None where it did not get so far."""
+    place = path / MEMBERS
+    if not place.is_file():
+        return None
+    return int(json.loads(place.read_text(encoding="utf-8"))["num_nodes"])
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -42,6 +42,7 @@ WORLD: Final = "world"
 # Where a vocabulary or a bank is made of the dataset's public share.
 DATASET: Final = "dataset"
 RECORDED: Final = "recorded"
+ENDPOINT_SCHEMES: Final = ("http://", "https://")
 DTYPES: Final = ("auto", "float32", "bfloat16", "float16")
 QUANTIZATIONS: Final = ("none", "8bit", "4bit")
 CHAT_TEMPLATES: Final = ("auto", "none")
@@ -177,6 +178,11 @@ class TeacherSettings:
         80, at_least(1), "length limit of one rationale, in tokens"
     )
 
+    raw_to_endpoint: bool = setting(
+        False,
+        rules.ANY,
+        "let the arms that send raw questions send them to an endpoint, a third party",
+    )
     teacher_temperature: float = setting(
         0.0, rules.NOT_NEGATIVE, "0: greedy; else sampled, with the run's seed"
     )

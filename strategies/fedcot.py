@@ -148,6 +148,7 @@ class FedCoT(PhasedStrategy):
             self._receive_all(QUERY_IDENTIFY)
             self._require(state.members, QUERY_IDENTIFY)
             self.arms = allowed_arms(self.arms, state.members)
+            self.results.run.keep_members(len(state.members))
             check_variations(self.config, len(state.members))
         state.sampled = sample_partitions(
             state.members,
@@ -287,7 +288,8 @@ class FedCoT(PhasedStrategy):
                 count = state.answered_counts.get(place, 0)
                 state.answered_counts[place] = count + rationale.parsed
             answers = [
-                self.book.completion(asked) for _, _, asked in prompts[partition]
+                self.book.completion(source, question)
+                for source, _, question in prompts[partition]
             ]
             self.results.note_rationales(state.server_round, partition, sent, answers)
             self._send_rationales(state, partition)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+from fedcot.arms import RAW_SOURCE
 from fedcot.config import RunConfig
 from fedcot.data.schema import Record
 from fedcot.node_pairs import used_indices
@@ -22,12 +23,14 @@ class AnswerBook:
     Parameters
     ----------
     teacher : Teacher
-        A rationale depends on its own question only.
+        A rationale depends on its own question only. Released and public questions go
+        to `Teacher.for_released`.
     """
 
     def __init__(self, teacher: Teacher) -> None:
         self.teacher = teacher
-        self._known: dict[str, Completion] = {}
+        self._released = teacher.for_released()
+        self._known: dict[tuple[int, str], Completion] = {}
 
     def answer(
         self,
@@ -36,27 +39,33 @@ class AnswerBook:
         on_progress: Callable[[int, int], None] | None = None,
     ) -> dict[int, tuple[SentRationale, ...]]:
         """Return the rationales of each partition's prompts."""
-        questions = dict.fromkeys(
-            question
-            for partition in sorted(prompts)
-            for _, _, question in prompts[partition]
-            if question not in self._known
-        )
-        if questions:
-            given = self.teacher.answer(list(questions), on_progress=on_progress)
-            for question, completion in zip(questions, given, strict=True):
-                self._known[question] = completion
+        asked: dict[int, dict[str, None]] = {}
+        for partition in sorted(prompts):
+            for source, _, question in prompts[partition]:
+                place = self._place(source, question)
+                if place not in self._known:
+                    asked.setdefault(place[0], {})[question] = None
+        for teacher in (self.teacher, self._released):
+            questions = list(asked.pop(id(teacher), ()))
+            if questions:
+                given = teacher.answer(questions, on_progress=on_progress)
+                for question, completion in zip(questions, given, strict=True):
+                    self._known[id(teacher), question] = completion
         return {
             partition: tuple(self._sent(*prompt) for prompt in prompts[partition])
             for partition in sorted(prompts)
         }
 
-    def completion(self, question: str) -> Completion:
-        """Return what was answered to a question."""
-        return self._known[question]
+    def completion(self, source: str, question: str) -> Completion:
+        """Return what was answered to a question of a source."""
+        return self._known[self._place(source, question)]
+
+    def _place(self, source: str, question: str) -> tuple[int, str]:
+        teacher = self.teacher if source == RAW_SOURCE else self._released
+        return id(teacher), question
 
     def _sent(self, source: str, key: str, question: str) -> SentRationale:
-        rationale = self._known[question].rationale
+        rationale = self.completion(source, question).rationale
         return SentRationale(
             source=source,
             key=key,

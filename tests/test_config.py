@@ -271,3 +271,11 @@ def test_world_and_datasets_do_not_mix(settings, key_named):
 def test_a_dataset_without_a_mechanism_needs_no_public_text():
     config = RunConfig(token_epsilon=8.0, dataset="gsm8k", arms="zero-shot,distil")
     assert config.vocabulary == "world"
+
+
+def test_raw_questions_go_to_an_endpoint_only_if_that_was_said():
+    settings = {"token_epsilon": 8.0, "teacher": "HTTPS://api.example.org/v1"}
+    with pytest.raises(ConfigError, match="`arms` must hold none that sends raw"):
+        RunConfig(**settings)
+    RunConfig(**settings, arms="standalone,fedcot")
+    RunConfig(**settings, raw_to_endpoint=True)

@@ -93,6 +93,58 @@ def test_two_processes_do_not_work_on_one_run(tmp_path):
         pass
 
 
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"seed": 1}, "seed"),
+        ({"token_epsilon": 4.0}, "token-epsilon"),
+        ({"num_records": 25}, "num-records"),
+        ({"mechanism": "exponential"}, "mechanism"),
+    ],
+)
+def test_other_settings_do_not_go_on(tmp_path, changes, named):
+    with pytest.raises(TeacherError):
+        federate(tiny_config(tmp_path / "run"), teacher=FailingTeacher(0))
+    before = (tmp_path / "run" / "config.json").read_text()
+    metrics = (tmp_path / "run" / "metrics.jsonl").read_text()
+    with pytest.raises(ConfigError, match=f"another `{named}`"):
+        federate(tiny_config(tmp_path / "run", resume=True, **changes))
+    assert (tmp_path / "run" / "config.json").read_text() == before
+    assert (tmp_path / "run" / "metrics.jsonl").read_text() == metrics
+
+
+def test_another_number_of_nodes_does_not_go_on(tmp_path):
+    """Records would move to other ledgers and be drawn once more."""
+    with pytest.raises(TeacherError):
+        federate(tiny_config(tmp_path / "run"), teacher=FailingTeacher(0), count=3)
+    before = charged(tmp_path / "run")
+    with pytest.raises(FedcotError, match="the 3 nodes that it had, found 2"):
+        federate(tiny_config(tmp_path / "run", resume=True), count=2)
+    assert charged(tmp_path / "run") == before
+
+
+@pytest.mark.parametrize(
+    "noise", [{"server_noise_multiplier": 2.0}, {"noise_multiplier": 1.0}]
+)
+def test_noised_adapters_are_not_released_twice(tmp_path, noise):
+    config = tiny_config(tmp_path / "run", aggregation="fedavg", **noise)
+    with pytest.raises(TeacherError):
+        federate(config, teacher=FailingTeacher(0))
+    again = tiny_config(tmp_path / "run", aggregation="fedavg", resume=True, **noise)
+    with pytest.raises(ConfigError, match="released twice"):
+        federate(again)
+
+
+def test_a_run_at_work_keeps_its_measurements(tmp_path):
+    with pytest.raises(TeacherError):
+        federate(tiny_config(tmp_path / "run"), teacher=FailingTeacher(0))
+    run = RunDirectory(tmp_path / "run")
+    with run.held(), pytest.raises(ConfigError, match="another process"):
+        federate(tiny_config(tmp_path / "run", resume=True))
+    assert (run.path / "metrics.jsonl").exists()
+    assert not (run.path / "metrics.jsonl.1").exists()
+
+
 def test_other_code_does_not_go_on(tmp_path, monkeypatch):
     config = tiny_config(tmp_path / "run")
     with pytest.raises(FedcotError):

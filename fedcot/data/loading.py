@@ -100,9 +100,25 @@ def load_dataset(config: RunConfig) -> LoadedData:
         There is no such mapping, its files cannot be read, a column that it names is
         not there, or a split is empty.
     """
-    mapping = load_mapping(config.dataset)
-    folder = data_folder(mapping, config.data_dir)
-    return _load(_Hashed(mapping.hash, mapping), str(folder), config.public_share)
+    return load_rows(config.dataset, config.data_dir, config.public_share)
+
+
+def load_rows(dataset: str, data_dir: str, public_share: float) -> LoadedData:
+    """Return the records of a dataset; see `load_dataset`.
+
+    Parameters
+    ----------
+    dataset, data_dir, public_share : str, str, float
+        As the settings of these names.
+
+    Raises
+    ------
+    ConfigError
+        As `load_dataset`.
+    """
+    mapping = load_mapping(dataset)
+    folder = data_folder(mapping, data_dir)
+    return _load(_Hashed(mapping.hash, mapping), str(folder), public_share)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +149,7 @@ def _load(hashed: _Hashed, folder: str, public_share: float) -> LoadedData:
         for split, found in outcomes.items()
     }
     test = [outcome.record for outcome in outcomes["test"] if outcome.record]
-    tested = {question_key(record.question) for record in test}
+    tested = {question_key(record.identity) for record in test}
     train: list[Record] = []
     public: list[Record] = []
     natural_ids: list[str] = []
@@ -141,7 +157,7 @@ def _load(hashed: _Hashed, folder: str, public_share: float) -> LoadedData:
         record = outcome.record
         if record is None:
             continue
-        if question_key(record.question) in tested:
+        if question_key(record.identity) in tested:
             skipped["train"][IN_TEST] += 1
         elif is_held_out(record, "public", public_share):
             public.append(record)
@@ -172,11 +188,12 @@ def question_key(question: str) -> bytes:
 def is_held_out(record: Record | None, purpose: str, share: float) -> bool:
     """Whether a question belongs to the share that is held out for a purpose.
 
-    Decided by the question alone; the choices for two purposes are independent.
+    Decided by the words of the question alone, however a mapping writes them; the
+    choices for two purposes are independent.
     """
     if record is None or not share:
         return False
-    key = purpose.encode() + question_key(record.question)
+    key = purpose.encode() + question_key(record.identity)
     return int.from_bytes(hashlib.sha256(key).digest()[:8], "big") < share * 2**64
 
 

@@ -3,7 +3,7 @@
 from functools import lru_cache
 
 from fedcot.config import RunConfig
-from fedcot.data.loading import LoadedData, load_dataset
+from fedcot.data.loading import LoadedData, load_dataset, load_rows
 from fedcot.data.partitioners import Splitting, partition_rows
 from fedcot.data.schema import Partition, Record
 from fedcot.errors import ConfigError
@@ -109,6 +109,21 @@ def load_partition(
         test=_records(config, "test", partition_id, domains, tests),
         deep_test=_records(config, "test", partition_id, domains, tests, DEEP_DEPTHS),
     )
+
+
+def load_own_partition(dataset: str, data_dir: str, *, test_records: int) -> Partition:
+    """Return all records of a folder: what a deployed node holds.
+
+    Nothing of it depends on what a run asks for but the number of test records, which
+    nobody is told.
+
+    Raises
+    ------
+    ConfigError
+        There is no such dataset, or it has no training record.
+    """
+    loaded = load_rows(dataset, data_dir, 0.0)
+    return Partition(train=loaded.train, test=loaded.test[:test_records])
 
 
 def load_public_bank(config: RunConfig, size: int) -> tuple[Record, ...]:

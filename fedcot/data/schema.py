@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from fedcot.normal_form import normalize
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -32,6 +34,17 @@ class Record:
     fields: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
     completion: str = ""
+
+    @property
+    def identity(self) -> str:
+        """What makes it the same record in every run: the words of its parts.
+
+        Not how a mapping writes them: another template, or another order of the parts,
+        must not make it a new record, which would be drawn and charged once more.
+        """
+        if not self.fields:
+            return self.question
+        return "\x1f".join(sorted(filter(None, map(normalize, self.fields))))
 
     @property
     def parts(self) -> tuple[str, ...]:

@@ -88,11 +88,15 @@ def read_recorded(mapping: Mapping, folder: Path, split: str) -> list[str] | Non
 
 def _files(mapping: Mapping, folder: Path, pattern: str) -> list[Path]:
     """Return the files or folders of a pattern, in the order of their numbers."""
+    if Path(pattern).is_absolute() or ".." in Path(pattern).parts:
+        raise ConfigError(
+            f"The paths of the mapping `{mapping.name}` must stay inside the data "
+            f"folder, found {pattern!r}; name it relative to `data-dir`."
+        )
     whole = folder / pattern
     if whole.exists():
         return [whole]
-    anchor = Path(whole.anchor if Path(pattern).is_absolute() else folder)
-    found = list(anchor.glob(str(whole.relative_to(anchor))))
+    found = list(folder.glob(pattern))
     if not found:
         raise ConfigError(
             f"`data-dir` must hold the files of the mapping `{mapping.name}`, found no "

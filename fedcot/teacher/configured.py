@@ -106,4 +106,5 @@ def _recorded(
             f"found `recorded` with {config.dataset!r}; pass `-c teacher=builtin`, or "
             "name the column of the rationales in the dataset's mapping."
         )
-    return RecordedTeacher(task, records, vocabulary, data.public)
+    released = RecordedTeacher(task, data.public, vocabulary)
+    return RecordedTeacher(task, records, released=released)

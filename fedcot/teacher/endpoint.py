@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from fedcot.errors import ConfigError, TeacherError
 from fedcot.rules import shown
+from fedcot.settings import ENDPOINT_SCHEMES
 from fedcot.tasks.task import TeacherPrompt
 from fedcot.teacher.failures import PassingFailure, Refusal
 from fedcot.teacher.rate_limit import RateLimit, growing_pause
@@ -29,7 +30,7 @@ Result = TypeVar("Result")
 
 def is_endpoint(source: str) -> bool:
     """Whether the setting `teacher` names an endpoint."""
-    return source.lower().startswith(("http://", "https://"))
+    return source.lower().startswith(ENDPOINT_SCHEMES)
 
 
 def checked_base_url(source: str) -> str:

@@ -69,6 +69,10 @@ class PromptedTeacher:
             described["served_by"] = ", ".join(sorted(self._served_by))
         return described
 
+    def for_released(self) -> PromptedTeacher:
+        """Return itself: a model knows its prompt only."""
+        return self
+
     def answer(
         self, questions: Sequence[str], *, on_progress: Progress | None = None
     ) -> list[Completion]:

@@ -27,12 +27,10 @@ class RecordedTeacher:
     records : sequence of Record
         Those without a completion are left out.
     vocabulary : Vocabulary, optional
-        A public question is then also found in the words that the vocabulary makes of
-        it: a client that chooses from a public bank sends nothing else.
-    public : sequence of Record
-        The public ones among the records. Others are found by their own words only: a
-        perturbed question that happens to read like a private one must not get what
-        was recorded for that (R6).
+        A question is then also found in the words that the vocabulary makes of it: a
+        client that chooses from a public bank sends nothing else.
+    released : RecordedTeacher, optional
+        Knows the public records only; see `for_released`. Itself if not given.
 
     Attributes
     ----------
@@ -49,13 +47,14 @@ class RecordedTeacher:
         task: Task,
         records: Sequence[Record],
         vocabulary: Vocabulary | None = None,
-        public: Sequence[Record] = (),
+        released: RecordedTeacher | None = None,
     ) -> None:
         self.name = "recorded"
         self.unrecorded = 0
         self.ambiguous = 0
         self._task = task
         self._usage = Usage()
+        self._released = released
         recorded = [record for record in records if record.completion]
         own = [(record.question, record.completion) for record in recorded]
         self._completions: dict[str, str] = {}
@@ -65,15 +64,29 @@ class RecordedTeacher:
         if vocabulary is not None:
             ambiguous |= self._add(
                 (_decoded(task, vocabulary, record), record.completion)
-                for record in public
-                if record.completion
+                for record in recorded
             )
         self.ambiguous = len(ambiguous)
 
+    def for_released(self) -> RecordedTeacher:
+        """Return a teacher that knows the public records only.
+
+        A released question that happens to read like a private one must not get what
+        was recorded for that (R6).
+        """
+        return self._released or self
+
     @property
     def usage(self) -> Usage:
-        """What was asked so far."""
-        return self._usage
+        """What was asked so far, released questions included."""
+        if self._released is None:
+            return self._usage
+        other = self._released.usage
+        return replace(
+            self._usage,
+            prompts=self._usage.prompts + other.prompts,
+            empty=self._usage.empty + other.empty,
+        )
 
     def describe(self) -> Described:
         """Return the data set and a hash over every question with its completion."""

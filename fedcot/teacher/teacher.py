@@ -133,6 +133,13 @@ class Teacher(Protocol):
         """Return everything that decides what is written: model, revision, settings."""
         ...
 
+    def for_released(self) -> "Teacher":
+        """Return the teacher for questions that were released or are public.
+
+        Mostly itself. It may know nothing of private questions (R6).
+        """
+        ...
+
     def answer(
         self, questions: Sequence[str], *, on_progress: Progress | None = None
     ) -> list[Completion]:

@@ -5,28 +5,20 @@ from anybody's records.
 """
 
 import re
-import unicodedata
 from dataclasses import fields
 from functools import cache
 
+from fedcot.normal_form import normalize
 from fedcot.world.families import FAMILIES, NAMES, Change
+
+__all__ = ["cause_words", "normalize", "question_words"]
 
 LARGEST_QUESTION_NUMBER = 40
 # The longest question of a client domain at trained depth, in words. Every released
 # prompt is padded or cut to this length, so that a private question's does not show.
 PUBLIC_LENGTH = 21
 
-_WORD = re.compile(r"[^\W\d_]+|\d+")
 _PLACEHOLDER = re.compile(r"\{\w+\}")
-
-
-def normalize(text: str) -> str:
-    """Return the words and whole numbers of a text in lower case, one space between.
-
-    Punctuation, casing and spacing do not survive, so they cannot leak.
-    """
-    folded = unicodedata.normalize("NFKC", text).lower()
-    return " ".join(_WORD.findall(folded))
 
 
 def _template_texts() -> list[str]:

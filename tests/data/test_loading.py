@@ -296,10 +296,9 @@ def test_files_are_read_in_the_order_of_their_numbers(tmp_path: Path) -> None:
         write_lines(tmp_path / f"part_{number}.jsonl", sums(number, 1))
     write_lines(tmp_path / "test.jsonl", sums(90, 1))
     text = SUMS.replace("train.jsonl", "part_*.jsonl")
-    for pattern in (text, text.replace("part_", f"{tmp_path}/part_")):
-        loaded = load_dataset(config_for(write_mapping(tmp_path, pattern), tmp_path))
-        found = [int(record.answer) // 2 for record in loaded.train]
-        assert found == list(range(11))
+    loaded = load_dataset(config_for(write_mapping(tmp_path, text), tmp_path))
+    found = [int(record.answer) // 2 for record in loaded.train]
+    assert found == list(range(11))
     one = SUMS.replace("train.jsonl", "part_1.jsonl")
     mapping = load_mapping(write_mapping(tmp_path, one))
     assert read_rows(mapping, tmp_path, "train") == sums(1, 1)

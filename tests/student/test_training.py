@@ -216,7 +216,7 @@ def test_dropout_follows_the_seed_and_leaves_the_global_generator_alone() -> Non
         ("owner/name", "owner/name", None),
         ("owner/name@v1", "owner/name", "v1"),
         ("builtin", "builtin", None),
-        ("/folder/a@b", "/folder/a@b", None),
+        ("/folder/a@b", "a@b", None),
     ],
 )
 def test_a_saved_adapter_names_its_base_as_peft_does(

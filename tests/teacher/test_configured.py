@@ -34,7 +34,7 @@ def configured(tmp_path: Path, config: RunConfig, **more: object):
 
 
 def endpoint_config(server: FaultServer, *more: str) -> RunConfig:
-    return load_config(None, [f"teacher={server.url}", *more])
+    return load_config(None, [f"teacher={server.url}", "arms=fedcot", *more])
 
 
 def test_an_endpoint_gets_every_setting_and_a_cache_beside_the_runs(
@@ -187,11 +187,14 @@ def test_recorded_rationales_are_found_for_raw_and_for_public_questions(
             vocabulary.decode_parts(vocabulary.encode_parts(record.parts))
         )
         assert released == f"what is {number} and one" != record.question
-        for question in (record.question, released):
-            (answer,) = teacher.answer([question])
-            assert answer.text == record.completion
-            assert answer.rationale is not None
-            assert answer.rationale.answer == str(int(number) + 1) == record.answer
+        (raw,) = teacher.answer([record.question])
+        (answer,) = teacher.for_released().answer([released])
+        assert raw.text == record.completion
+        assert raw.rationale is not None
+        assert raw.rationale.answer == str(int(number) + 1) == record.answer
+        # What is private stays so, in whatever words it is asked.
+        assert answer.text == (record.completion if record in data.public else "")
+        assert (answer.rationale is not None) == (record in data.public)
     assert teacher.unrecorded == 0
     assert teacher.describe()["recorded"] == 34
 
@@ -208,8 +211,9 @@ def test_where_the_words_are_the_same_the_public_question_stands(
     released = configured_task(config).question(
         vocabulary.decode_parts(vocabulary.encode_parts(data.test[0].parts))
     )
-    assert teacher.answer([released])[0].text == data.public[0].completion
-    assert teacher.ambiguous == 1
+    (found,) = teacher.for_released().answer([released])
+    assert found.text == data.public[0].completion
+    assert teacher.for_released().ambiguous == 1
 
 
 def test_what_carries_no_rationales_has_no_recorded_teacher(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_what_was_never_recorded_gets_nothing_and_is_counted() -> None:
 
 
 def test_a_question_is_also_found_in_the_words_of_the_vocabulary() -> None:
-    teacher = RecordedTeacher(TASK, RECORDS, VOCABULARY, RECORDS)
+    teacher = RecordedTeacher(TASK, RECORDS, VOCABULARY)
     asked = ["which one (red blue)", "which blue one (<unk>)"]
     # As a client releases it: ids that the server decodes.
     for one, known in zip(asked, RECORDS, strict=False):
@@ -86,12 +86,22 @@ def test_a_question_is_also_found_in_the_words_of_the_vocabulary() -> None:
     assert [answer.text for answer in answers] == ["look answer: 7", "see answer: 8"]
     assert teacher.unrecorded == 0
     assert teacher.ambiguous == 0
-    # Without the vocabulary they are strangers, and private ones stay strangers.
-    for stranger in (
-        RecordedTeacher(TASK, RECORDS),
-        RecordedTeacher(TASK, RECORDS, VOCABULARY),
-    ):
-        assert stranger.answer(asked) == [completion(one, "", None) for one in asked]
+    # Without the vocabulary they are strangers.
+    stranger = RecordedTeacher(TASK, RECORDS)
+    assert stranger.answer(asked) == [completion(one, "", None) for one in asked]
+
+
+def test_a_released_question_never_gets_what_a_private_one_has() -> None:
+    public, private = RECORDS[:1], RECORDS[1:2]
+    released = RecordedTeacher(TASK, public, VOCABULARY)
+    teacher = RecordedTeacher(TASK, RECORDS, released=released)
+    own, other = private[0].question, public[0].question
+    assert teacher.answer([own, other])[0].text == private[0].completion
+    found = teacher.for_released().answer([own, other])
+    assert [one.text for one in found] == ["", public[0].completion]
+    assert teacher.usage.prompts == 4
+    assert teacher.usage.empty == 1
+    assert released.for_released() is released
 
 
 def test_of_two_records_in_the_same_words_the_first_stands() -> None:
@@ -105,7 +115,7 @@ def test_of_two_records_in_the_same_words_the_first_stands() -> None:
         ([first, second, same], "first answer: 1"),
         ([second, first], "first answer: 1"),
     ):
-        teacher = RecordedTeacher(TASK, records, vocabulary, records)
+        teacher = RecordedTeacher(TASK, records, vocabulary)
         (answer,) = teacher.answer(["which one (red)"])
         assert answer.text == text
         assert teacher.ambiguous == (second in records)
