@@ -86,6 +86,12 @@ class RunConfig(
             )
         raw = [arm for arm in self.arm_names if needs_raw_prompts(arm)]
         is_endpoint = self.teacher.lower().startswith(ENDPOINT_SCHEMES)
+        if is_endpoint and not set("@?#").isdisjoint(self.teacher):
+            raise ConfigError(
+                "`teacher` must be a URL without credentials, query or fragment, "
+                "because it is written to files, found one with; put a key into "
+                "$OPENAI_API_KEY."
+            )
         if is_endpoint and raw and not self.raw_to_endpoint:
             raise ConfigError(
                 "`arms` must hold none that sends raw questions where the teacher is "
@@ -128,6 +134,14 @@ class RunConfig(
                 )
         used = [key for key in ("vocabulary", "bank") if getattr(self, key) == DATASET]
         used += ["arms"] if "random-bank" in self.arm_names else []
+        is_recorded = self.teacher == RECORDED and "fedcot" in self.arm_names
+        if is_recorded and (self.mechanism, self.bank) != ("selection", DATASET):
+            raise ConfigError(
+                "`mechanism` must be selection, with `bank=dataset`, where the teacher "
+                "is recorded: it knows its own questions only, and no perturbed one, "
+                f"found {self.mechanism}; pass `-c mechanism=selection -c bank=dataset "
+                "-c public-share=0.3`, or leave out the arm fedcot."
+            )
         if used and self.public_share == 0:
             raise ConfigError(
                 f"`public-share` must be > 0 where `{used[0]}` takes public questions "

@@ -118,10 +118,27 @@ class _Parts:
             teacher = {"source": self.config.teacher, "found": "endpoint, not asked"}
         else:
             teacher = self._try(lambda: self._model(self.config.teacher, "teacher"))
+        self._try(self._model_settings)
         return {"student": student, "teacher": teacher}
 
+    def _model_settings(self) -> dict[str, Any]:
+        from fedcot.preflight import check_model_settings
+
+        if not self._would_download():
+            check_model_settings(self.config)
+        return {}
+
+    def _would_download(self) -> bool:
+        from fedcot.data.sources import data_folder, would_download
+        from fedcot.tasks.mapping import load_mapping
+
+        if self.config.dataset == WORLD:
+            return False
+        mapping = load_mapping(self.config.dataset)
+        return would_download(mapping, data_folder(mapping, self.config.data_dir))
+
     def _model(self, source: str, role: Role) -> dict[str, Any]:
-        from fedcot.models.sources import is_hub_id, model_folder
+        from fedcot.models.sources import check_weights, is_hub_id, model_folder
         from fedcot.models.weights import ModelKind
 
         try:
@@ -131,6 +148,7 @@ class _Parts:
                 raise
             self.downloads.append(f"{role} {source}")
             return {"source": source, "found": f"{DOWNLOAD}: {source}"}
+        check_weights(folder, role)
         kind = ModelKind.of_folder(folder, source=source, role=role)
         return {
             "source": source,
@@ -144,18 +162,14 @@ class _Parts:
         if self.config.dataset == WORLD:
             return {"data": {"dataset": WORLD}, "teacher_labels": {}}
         from fedcot.data.loading import load_dataset
-        from fedcot.data.sources import data_folder, would_download
         from fedcot.tasks.mapping import load_mapping
 
-        mapping = load_mapping(self.config.dataset)
-        hub = mapping.source.hub
-        if would_download(mapping, data_folder(mapping, self.config.data_dir)):
+        if self._would_download():
+            hub = load_mapping(self.config.dataset).source.hub
             self.awaits_data = True
             self.downloads.append(f"dataset {hub}")
-            data: dict[str, Any] = {
-                "dataset": self.config.dataset,
-                "found": f"{DOWNLOAD}: {hub}",
-            }
+            found = f"{DOWNLOAD}: {hub}"
+            data: dict[str, Any] = {"dataset": self.config.dataset, "found": found}
             return {"data": data, "teacher_labels": {}}
         loaded = load_dataset(self.config)
         data = {

@@ -89,7 +89,9 @@ def configured_channel(config: RunConfig, *, slots: int | None = None) -> Channe
 
 def _decisive(config: RunConfig) -> RunConfig:
     """Return the defaults but for what decides a mechanism, to build each once."""
-    return RunConfig(**{name: getattr(config, name) for name in DECISIVE})
+    decisive = {name: getattr(config, name) for name in DECISIVE}
+    # The rules between settings were checked with the arms that the run has.
+    return RunConfig(**decisive, arms="standalone")
 
 
 def granted_channel(

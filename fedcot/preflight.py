@@ -92,9 +92,44 @@ def _check_data(config: RunConfig, num_partitions: int) -> None:
 
 
 def _check_models(config: RunConfig) -> None:
-    from fedcot.models.sources import model_folder
+    from fedcot.models.sources import check_weights, model_folder
     from fedcot.teacher.endpoint import is_endpoint
 
     if config.teacher != RECORDED and not is_endpoint(config.teacher):
-        model_folder(config.teacher, "teacher")
-    model_folder(config.student, "student")
+        check_weights(model_folder(config.teacher, "teacher"), "teacher")
+    check_weights(model_folder(config.student, "student"), "student")
+    check_model_settings(config)
+
+
+def check_model_settings(config: RunConfig) -> None:
+    """Check what the settings ask of teacher and student, without loading either.
+
+    Raises
+    ------
+    ConfigError
+        A library is missing, the URL of an endpoint is none, or a dataset carries no
+        rationales for a recorded teacher.
+    """
+    from fedcot.models.weights import check_quantization
+    from fedcot.teacher.endpoint import checked_base_url, is_endpoint
+
+    if is_endpoint(config.teacher):
+        checked_base_url(config.teacher)
+    elif config.teacher == RECORDED:
+        _check_recorded(config)
+    else:
+        check_quantization(config.teacher_quantization, "teacher")
+    check_quantization(config.student_quantization, "student")
+
+
+def _check_recorded(config: RunConfig) -> None:
+    from fedcot.data.loading import load_dataset
+
+    loaded = load_dataset(config)
+    records = (*loaded.train, *loaded.public, *loaded.test)
+    if not any(record.completion for record in records):
+        raise ConfigError(
+            "`teacher` must be a model with a dataset that carries no rationales, "
+            "found `recorded`; name their column in the dataset's mapping, or pass "
+            "another teacher."
+        )

@@ -29,6 +29,7 @@ UNREADABLE: Final = "the answer cannot be read"
 # What no UTF-8 file, no tokenizer and no database takes.
 _LONE: Final = re.compile("[\ud800-\udfff]")
 _MISSING: Final = object()
+_NAME: Final = re.compile(r"[A-Za-z_][\w-]*(?:[ .][\w-]+){0,2}")
 _SHOWN: Final = 40
 
 
@@ -76,11 +77,14 @@ class Converter:
         needed = [column for text in texts if text for column in _columns_of(text)]
         for column in dict.fromkeys(needed):
             if rows and all(_value(row, column) is _MISSING for row in rows):
-                found = sorted({str(key)[:_SHOWN] for row in rows for key in row})
+                found = sorted({str(key) for row in rows for key in row})
+                # The first line of a file without a header is data, and private.
+                named = all(_NAME.fullmatch(name) for name in found)
+                shown = ", ".join(found[:_SHOWN]) if named else "what looks like data"
                 raise ConfigError(
                     f"[fields] of the mapping `{mapping.name}` must name columns of "
-                    f"the data, found no `{column}` among {', '.join(found[:_SHOWN])}; "
-                    "correct the mapping."
+                    f"the data, found no `{column}` among {shown}; correct the "
+                    "mapping, or give the file a first line with names."
                 )
 
     def record(self, row: Row, recorded: str = "") -> Record:

@@ -7,6 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
+from safetensors import SafetensorError, safe_open
+
 from fedcot.errors import ConfigError
 
 Role = Literal["teacher", "student", "public-lm"]
@@ -148,6 +150,32 @@ def artefact_hash(source: str, role: Role) -> str:
         path = folder / name
         digest.update(f"{name} {_file_hash(path, path.stat().st_mtime_ns)}\n".encode())
     return digest.hexdigest()
+
+
+def check_weights(folder: Path, role: Role) -> None:
+    """Refuse a model folder without weights, or with a file that is cut off.
+
+    Raises
+    ------
+    ConfigError
+        There are none, or one cannot be opened.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    if not files and not list(folder.glob("pytorch_model*.bin")):
+        raise ConfigError(
+            f"`{role}` must be a folder with weights, found no *.safetensors in "
+            f"{str(folder)!r}; download or save the model again."
+        )
+    for path in files:
+        try:
+            # Reads the header alone and compares it with the size of the file.
+            with safe_open(path, framework="numpy"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise ConfigError(
+                f"`{role}` must have whole weights, found `{path.name}` broken in "
+                f"{str(folder)!r}; download or save the model again."
+            ) from error
 
 
 def public_name(source: object) -> str:

@@ -172,13 +172,23 @@ def _dtype(name: str) -> torch.dtype | str:
     return found
 
 
-def _bits(options: ModelOptions, role: Role) -> BitsAndBytesConfig:
-    if importlib.util.find_spec("bitsandbytes") is None:
+def check_quantization(quantization: str, role: Role) -> None:
+    """Refuse 8 or 4 bits where the library for them is missing.
+
+    Raises
+    ------
+    ConfigError
+        It is.
+    """
+    if quantization != "none" and importlib.util.find_spec("bitsandbytes") is None:
         raise ConfigError(
             f"`{role}-quantization` must be `none` without bitsandbytes, found "
-            f"{options.quantization!r}; install it with "
-            "`pip install 'fedcot[quantized]'`."
+            f"{quantization!r}; install it with `pip install 'fedcot[quantized]'`."
         )
+
+
+def _bits(options: ModelOptions, role: Role) -> BitsAndBytesConfig:
+    check_quantization(options.quantization, role)
     if options.quantization == "8bit":
         return BitsAndBytesConfig(load_in_8bit=True)
     stated = _dtype(options.dtype)

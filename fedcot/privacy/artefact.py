@@ -118,8 +118,8 @@ def _read(path: Path) -> tuple[dict[str, Any], NDArray[np.float32]]:
     """Return the description and the vectors of a file, nothing of them checked yet."""
     if not path.is_file():
         raise ConfigError(
-            f"`vocabulary` must be 'world' or a file, found '{path}'; pass the path of "
-            "a vocabulary artefact."
+            f"`vocabulary` must be 'world', 'dataset' or a file, found '{path}'; pass "
+            "the path of a vocabulary artefact."
         )
     try:
         with safe_open(path, framework="numpy") as opened:

@@ -189,6 +189,8 @@ def build_artefact(
     ranked = _ranked(counts)
     kept = ranked[:words]
     rare = [w for w in ranked[words:] if counts[w] >= rarest and not is_number(w)]
+    # A text of few words has no 64 directions.
+    dimensions = max(1, min(dimensions, len(kept) - 2))
     vectors = word_vectors(listed, kept, rare, dimensions=dimensions, window=window)
     synonyms = nearest_words(kept, vectors[: len(kept)], rare, vectors[len(kept) :])
     vocabulary = Vocabulary.of(kept, length, synonyms)

@@ -181,7 +181,12 @@ def _draw_curves(
         label = f"{arm} ({run_name})" if run_name else arm
         colour = _COLOURS[(ARM_ORDER.index(arm) - 1) % len(_COLOURS)]
         axes.plot(
-            range(1, len(points) + 1), points, label=label, color=colour, linestyle=line
+            range(1, len(points) + 1),
+            points,
+            label=label,
+            color=colour,
+            linestyle=line,
+            marker="." if len(points) == 1 else None,
         )
     for end in sorted(ends)[:-1]:
         axes.axvline(end + 0.5, color="#b0b0b0", linestyle=":", linewidth=1)

@@ -10,6 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from fedcot.models.sources import public_name
 from fedcot.report.figures import write_figures
 from fedcot.report.measures import (
     HEADINGS,
@@ -86,6 +87,7 @@ def render(runs: Sequence[Run], figures: Mapping[str, Path]) -> str:
         size=size,
         share=_share,
         uncharged=uncharged_of,
+        named=_named,
         measures=measure_rows,
         measure_headings=HEADINGS,
         what_measures_are=WHAT_MEASURES_ARE,
@@ -134,6 +136,11 @@ def _data_lines(runs: Sequence[Run]) -> list[str]:
         for line in (teacher_line(run.summary), *data_lines(run.summary))
         if line
     ]
+
+
+def _named(run: Run, role: str) -> str:
+    """Return what the settings call a model, without a path."""
+    return public_name(run.config.get("run_config", {}).get(role))
 
 
 def _share(value: Any) -> str:

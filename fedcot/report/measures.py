@@ -86,7 +86,8 @@ def data_lines(summary: Mapping[str, Any]) -> Iterator[str]:
                 for name, text in _COUNTS.items()
                 if counts.get(name)
             ]
-            yield f"Rationales ({arm}): {', '.join(shown)}"
+            unused = "" if counts.get("num_kept") else "; NONE could be used"
+            yield f"Rationales ({arm}): {', '.join(shown)}{unused}"
 
 
 def teacher_line(summary: Mapping[str, Any]) -> str:

@@ -52,7 +52,9 @@ class MappedTask:
         self.fields = tuple(_fields(mapping))
         self._count = mapping.choices.count if mapping.choices else 0
         self._templates = {
-            key: compile_template(text, f"template `{key}`")
+            key: compile_template(
+                text, f"[templates] `{key}` of the mapping `{mapping.name}`"
+            )
             for key, text in mapping.templates.items()
         }
         self._instruction = self._write("instruction")
@@ -212,6 +214,14 @@ class MappedTask:
         ConfigError
             A completion, a prediction or a demonstration cannot be read strictly.
         """
+        for key in ("user", "predict", "explain"):
+            if "question" not in self._templates[key].names:
+                raise ConfigError(
+                    f"{where}: [templates] `{key}` must show the question, found that "
+                    "it does not; write `{{ question }}` into it."
+                )
+            # Whatever fails on a text fails here, not in the midst of a run.
+            self._write(key, question="text")
         labels = self.mapping.labels
         sample = labels[0] if labels else _SAMPLES[self.mapping.kind]
         read = self.parse_completion(self.completion(Rationale("First 1.", sample)))

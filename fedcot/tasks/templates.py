@@ -87,16 +87,24 @@ class Compiled:
 
     names: frozenset[str]
     template: Template
+    where: str = "a template"
 
     def render(self, values: Mapping[str, Any]) -> str:
         """Return the text for some values.
 
         Raises
         ------
-        jinja2.TemplateError
+        ConfigError
             A value is missing or not of the kind that the template needs.
         """
-        return self.template.render(values)
+        try:
+            return self.template.render(values)
+        # The text of such an error may quote a value, which may be private.
+        except (TemplateError, TypeError, ValueError, AttributeError) as error:
+            raise ConfigError(
+                f"{self.where} must fit the values that it is given, found "
+                f"{type(error).__name__}; correct the template."
+            ) from None
 
 
 def is_template(text: str) -> bool:
@@ -129,7 +137,7 @@ def compile_template(
         names = frozenset(meta.find_undeclared_variables(tree))
         if allowed is not None:
             _check_names(names, where, allowed)
-        return Compiled(names, _ENVIRONMENT.from_string(text))
+        return Compiled(names, _ENVIRONMENT.from_string(text), where)
     except (TemplateError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(
@@ -167,12 +175,18 @@ def _check_syntax(tree: nodes.Template, where: str) -> None:
             found = node.name
         elif isinstance(node, nodes.Getattr) and node.attr.startswith("_"):
             found = node.attr
+        elif isinstance(node, nodes.Getitem) and _is_hidden(node.arg):
+            found = "an item whose name begins with _"
         if found:
             raise ConfigError(
                 f"{where} must fill in, choose and repeat values only, found "
                 f"`{found}`; the filters are {', '.join(FILTERS)}."
             )
         pending.extend(node.iter_child_nodes())
+
+
+def _is_hidden(node: nodes.Node) -> bool:
+    return isinstance(node, nodes.Const) and str(node.value).startswith("_")
 
 
 def _lettered(choices: Iterable[str]) -> str:
