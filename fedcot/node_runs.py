@@ -8,6 +8,7 @@ from typing import Final
 from fedcot.config import RunConfig
 from fedcot.models.sources import artefact_hash
 from fedcot.node_state import Owner
+from fedcot.tasks.registry import configured_task
 
 # Settings that change neither what is sent nor what it means.
 NEUTRAL_SETTINGS: Final = (
@@ -45,7 +46,7 @@ def run_name(config: RunConfig, owner: Owner, run_key: str) -> str:
 
 
 def _fingerprint(config: RunConfig, owner: Owner) -> str:
-    """Return 16 hex digits over settings, student and share of the data."""
+    """Return 16 hex digits over settings, student, mapping and share of the data."""
     settings = {
         item.name: getattr(config, item.name)
         for item in fields(config)
@@ -54,6 +55,7 @@ def _fingerprint(config: RunConfig, owner: Owner) -> str:
     decisive = {
         **settings,
         "student_hash": artefact_hash(config.student, "student"),
+        "dataset_hash": configured_task(config).hash,
         "partition_id": owner.partition_id,
         "num_partitions": owner.num_partitions,
     }

@@ -133,7 +133,8 @@ def compile_template(
     """
     try:
         tree = _ENVIRONMENT.parse(text)
-        _check_syntax(tree, where)
+        # Texts have methods, and nothing else that a template could want.
+        _check_syntax(tree, where, attributes=allowed is None)
         names = frozenset(meta.find_undeclared_variables(tree))
         if allowed is not None:
             _check_names(names, where, allowed)
@@ -162,7 +163,7 @@ def _check_names(names: Iterable[str], where: str, allowed: Sequence[str]) -> No
             )
 
 
-def _check_syntax(tree: nodes.Template, where: str) -> None:
+def _check_syntax(tree: nodes.Template, where: str, *, attributes: bool) -> None:
     pending: list[nodes.Node] = [tree]
     while pending:
         node = pending.pop()
@@ -173,7 +174,9 @@ def _check_syntax(tree: nodes.Template, where: str) -> None:
             found = f"the filter {node.name}"
         elif isinstance(node, nodes.Name) and node.name in ("self", "caller"):
             found = node.name
-        elif isinstance(node, nodes.Getattr) and node.attr.startswith("_"):
+        elif isinstance(node, nodes.Getattr) and (
+            node.attr.startswith("_") or not (attributes or _is_loop(node.node))
+        ):
             found = node.attr
         elif isinstance(node, nodes.Getitem) and _is_hidden(node.arg):
             found = "an item whose name begins with _"
@@ -183,6 +186,10 @@ def _check_syntax(tree: nodes.Template, where: str) -> None:
                 f"`{found}`; the filters are {', '.join(FILTERS)}."
             )
         pending.extend(node.iter_child_nodes())
+
+
+def _is_loop(node: nodes.Node) -> bool:
+    return isinstance(node, nodes.Name) and node.name == "loop"
 
 
 def _is_hidden(node: nodes.Node) -> bool:

@@ -133,3 +133,15 @@ def test_letters_and_templates_are_told() -> None:
     assert is_template("{{ a }}")
     assert is_template("{% if a %}")
     assert not is_template("choices.text {a}")
+
+
+@pytest.mark.parametrize("text", ["{{ a.format }}", "{{ a.title }}", "{{ a.b.c }}"])
+def test_a_text_has_no_attributes_to_show(text: str) -> None:
+    with pytest.raises(ConfigError, match="values only"):
+        compile_template(text, "x", ["a"])
+
+
+def test_a_loop_may_count_and_a_column_be_nested() -> None:
+    counted = "{% for c in a %}{{ loop.index }}{{ c }}{% endfor %}"
+    assert compile_template(counted, "x", ["a"]).render({"a": ["p", "q"]}) == "1p2q"
+    assert compile_template("{{ a.b }}", "x").render({"a": {"b": "c"}}) == "c"
