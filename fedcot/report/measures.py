@@ -18,15 +18,15 @@ _COUNTS: Final = {
 HEADINGS: Final = (
     "arm",
     "lenient",
-    "most likely",
-    "answer (nats)",
+    "likeliest",
+    "answer",
     "perplexity",
     "chrF",
 )
 WHAT_MEASURES_ARE: Final = (
-    "lenient: exact match by a laxer reading; most likely: the right choice has the "
-    "highest likelihood; answer: log-likelihood of the right answer; perplexity and "
-    "chrF (0 to 100): against the rationales that the dataset carries"
+    "lenient: exact match by a laxer reading; likeliest: the right choice has the "
+    "highest likelihood; answer: log-likelihood of the right one, in nats; perplexity "
+    "and chrF (0 to 100): against the rationales that the dataset carries"
 )
 
 
