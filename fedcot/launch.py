@@ -282,7 +282,9 @@ def _file_number(path: Path) -> int | None:
     return path.stat().st_ino if path.is_file() else None
 
 
-def _new_lines(path: Path, earlier: int | None) -> Iterator[list[dict[str, Any]]]:
+def _new_lines(
+    path: Path, earlier: int | None = None
+) -> Iterator[list[dict[str, Any]]]:
     """Yield, each time it is asked, the whole lines that were added to a file.
 
     The file of an earlier start lies there until the run puts it aside.

@@ -56,7 +56,9 @@ def test_an_endpoint_is_named_and_not_asked(monkeypatch):
         raise AssertionError("doctor opened a connection")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    config = RunConfig(token_epsilon=8.0, teacher="http://localhost:9/v1")
+    config = RunConfig(
+        token_epsilon=8.0, teacher="http://localhost:9/v1", arms="fedcot"
+    )
     (teacher,) = named(config, "teacher")
     assert teacher.ok
     assert "not asked" in teacher.found

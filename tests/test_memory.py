@@ -246,6 +246,7 @@ def test_noise_needs_the_gradient_of_every_record():
     private = dataclasses.replace(
         CONFIG,
         teacher="http://localhost:8000/v1",
+        raw_to_endpoint=True,
         noise_multiplier=1.0,
         aggregation="fedavg",
         batch_size=4,

@@ -161,6 +161,7 @@ def sums(tmp_path: Path, column: str) -> RunConfig:
             f"dataset={mapping}",
             f"data-dir={tmp_path}",
             "teacher=recorded",
+            "mechanism=selection",
             "public-share=0.3",
             "vocabulary=dataset",
             "bank=dataset",

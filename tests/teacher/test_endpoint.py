@@ -435,7 +435,9 @@ def test_what_is_under_way_when_a_request_fails_is_handed_on() -> None:
         )
     assert "status 400" in line
     assert handed == [0, 1]
-    assert [request.prompt for request in server.requests] == ["good", "slow", "bad"]
+    # Two are under way at once, so either may arrive first.
+    arrived = [request.prompt for request in server.requests]
+    assert sorted(arrived) == ["bad", "good", "slow"]
 
 
 def test_nobody_waits_for_a_retry_once_a_request_has_failed_for_good() -> None:
