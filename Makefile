@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test test-slow check format bench results-main results-privacy results-words \
-	results-recorded bench-teacher mutants \
+	results-recorded results-hardware bench-teacher mutants \
 	pretrain clean
 
 help: ## show this list
@@ -69,6 +69,9 @@ results-words: install ## what mechanisms keep of 4,000 English words -> results
 
 results-recorded: install ## real questions with recorded rationales -> results/recorded.json
 	$(BIN)/python -P benchmarks/recorded_runs.py $(ARGS)
+
+results-hardware: install ## what larger models need -> results/hardware.json
+	OMP_NUM_THREADS=1 $(BIN)/python -P benchmarks/hardware_table.py $(ARGS)
 
 mutants: install ## break the privacy code in many ways; every break must be noticed
 	$(BIN)/python -P benchmarks/mutants.py $(ARGS)

@@ -1,6 +1,4 @@
-"""What the configurations for real hardware need: the table in the README.
-
-    python benchmarks/hardware_table.py
+"""What the configurations for real hardware need.
 
 Memory comes from `fedcot.memory` and the models' published sizes. Work is counted as
 2 operations a weight and token forward and 2 backward, since the base is frozen, and
@@ -11,6 +9,7 @@ parameters, and, for a GPU, from an assumed rate. All of it is an estimate.
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import sys
 import tempfile
@@ -21,12 +20,15 @@ from typing import Any, Final
 import torch
 from transformers import AutoConfig
 
+from fedcot import provenance
 from fedcot.arms import SOURCES, UNTRAINED
+from fedcot.comparison import write_comparison
 from fedcot.config import RunConfig, load_config
-from fedcot.memory import client_need, gigabytes, server_need
+from fedcot.memory import client_need, server_need
 from fedcot.memory_trace import Sketch, sketch
 from fedcot.models.weights import ModelKind
-from fedcot.text_lengths import Lengths, is_local
+from fedcot.teacher_source import is_local
+from fedcot.text_lengths import Lengths
 
 sys.path.insert(0, str(Path(__file__).parent))
 import memory  # the script beside this one
@@ -91,7 +93,7 @@ MEAN: Final = {
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table."""
+    """What one configuration needs; `operations` are of all clients and the teacher."""
 
     config: str
     student: str
@@ -99,24 +101,7 @@ class Row:
     clients: int
     client_bytes: int
     teacher_bytes: int
-    student_work: float
-    teacher_work: float
-
-    def markdown(self, rate: float) -> str:
-        """Return the line; `rate` is what this machine does, in operations a second."""
-        teacher = gigabytes(self.teacher_bytes) if self.teacher_bytes else "endpoint"
-        work = self.student_work + self.teacher_work
-        cells = (
-            f"`conf/{self.config}.toml`",
-            f"{self.student} ({self.parameters / 1e6:.0f} million)",
-            gigabytes(self.client_bytes),
-            teacher,
-            gigabytes(self.clients * self.client_bytes + self.teacher_bytes),
-            f"{work:.1e}",
-            _duration(work / GPU_RATE),
-            _duration(work / rate),
-        )
-        return "| " + " | ".join(cells) + " |"
+    operations: float
 
 
 def row(name: str, student: str = "") -> Row:
@@ -144,8 +129,7 @@ def row(name: str, student: str = "") -> Row:
         config.num_partitions,
         client.device_bytes,
         teacher_bytes,
-        _student_work(config, MEAN[name]),
-        teacher_work,
+        _student_work(config, MEAN[name]) + teacher_work,
     )
 
 
@@ -207,36 +191,26 @@ def measured_rate() -> float:
     return 4.0 * _active(kind) * tokens / outcome.seconds
 
 
-def _duration(seconds: float) -> str:
-    for unit, size in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
-        if seconds >= size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} s"
-
-
-def table(rate: float) -> list[str]:
-    """Return the table as lines of Markdown."""
-    found = [
+def main() -> None:
+    """Work out every row, then write the result."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, default=Path("results/hardware.json"))
+    given = parser.parse_args()
+    rows = [
         row("qwen-gsm8k"),
         row("t5-commonsense"),
         row("t5-commonsense", "google-t5/t5-base"),
     ]
-    head = (
-        "| configuration | student | GPU memory of a client | of the teacher | "
-        "all clients at once and the teacher | operations | "
-        f"at {GPU_RATE / 1e12:.0f} TFLOP/s (assumed) | "
-        f"at {rate / 1e9:.1f} GFLOP/s (measured, one CPU thread) |"
-    )
-    return [
-        head,
-        "|---|---|---:|---:|---:|---:|---:|---:|",
-        *(r.markdown(rate) for r in found),
-    ]
-
-
-def main() -> None:
-    """Print the table."""
-    print("\n".join(table(measured_rate())))
+    result = {
+        "rows": [dataclasses.asdict(one) for one in rows],
+        "gpu_rate": GPU_RATE,
+        "measured_rate": measured_rate(),
+        "command": "python -P benchmarks/hardware_table.py",
+        "git_commit": provenance.git_commit(),
+        "versions": provenance.versions(),
+    }
+    write_comparison(result, given.output)
+    print(f"Result: {given.output}")
 
 
 if __name__ == "__main__":

@@ -47,7 +47,6 @@ EPSILONS = {
     "rank": (16.0, 84.0, 168.0),
     "exponential": (16.0, 84.0, 168.0),
 }
-MIDDLE = 84.0
 COLOURS = {
     "selection": "#2f6f9f",
     "adaptive": "#d9822b",

@@ -16,6 +16,7 @@ from typing import Any
 from fedcot import provenance
 from fedcot.comparison import write_comparison
 from fedcot.launch import read_summary
+from fedcot.models.loading import load_model
 
 CONFIGURATIONS = (
     "commonsense-qa-recorded",
@@ -64,8 +65,10 @@ def main() -> None:
         if read_summary(folder).get("status") != "completed":
             _fedcot("run", "--config", f"conf/{name}.toml", "--run-dir", str(folder))
         runs[name] = _kept(folder)
+    student = load_model(str(STUDENT.absolute()), "student")
     result = {
         "runs": runs,
+        "student_parameters": student.model.num_parameters(),
         "command": shlex.join(["python", "-P", "benchmarks/recorded_runs.py"]),
         "git_commit": provenance.git_commit(),
         "versions": provenance.versions(),

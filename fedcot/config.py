@@ -20,7 +20,6 @@ from fedcot.errors import ConfigError
 from fedcot.rules import Scalar, key_of, shown
 from fedcot.settings import (
     DATASET,
-    ENDPOINT_SCHEMES,
     RECORDED,
     WORLD,
     WORLD_PARTITIONERS,
@@ -30,6 +29,7 @@ from fedcot.settings import (
     PrivacySettings,
     TeacherSettings,
 )
+from fedcot.teacher_source import checked_base_url, is_endpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,14 +85,10 @@ class RunConfig(
                 f"pass for example `-c records-per-round={self.num_records}`."
             )
         raw = [arm for arm in self.arm_names if needs_raw_prompts(arm)]
-        is_endpoint = self.teacher.lower().startswith(ENDPOINT_SCHEMES)
-        if is_endpoint and not set("@?#").isdisjoint(self.teacher):
-            raise ConfigError(
-                "`teacher` must be a URL without credentials, query or fragment, "
-                "because it is written to files, found one with; put a key into "
-                "$OPENAI_API_KEY."
-            )
-        if is_endpoint and raw and not self.raw_to_endpoint:
+        asks_endpoint = is_endpoint(self.teacher)
+        if asks_endpoint:
+            checked_base_url(self.teacher)
+        if asks_endpoint and raw and not self.raw_to_endpoint:
             raise ConfigError(
                 "`arms` must hold none that sends raw questions where the teacher is "
                 f"an endpoint, found {', '.join(raw)}; leave them out, or pass "

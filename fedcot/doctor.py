@@ -22,7 +22,7 @@ from fedcot.launch import nodes_of
 from fedcot.provenance import code_hash, versions
 from fedcot.runs import default_root
 from fedcot.settings import RECORDED
-from fedcot.text_lengths import is_local
+from fedcot.teacher_source import is_local
 
 _FREE_BYTES: Final = 2_000_000_000
 _SCRIPTS: Final = ("flwr", "flower-superlink", "flower-superexec", "flwr-simulation")

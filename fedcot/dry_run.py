@@ -109,7 +109,7 @@ class _Parts:
         return {}
 
     def _models(self) -> dict[str, Any]:
-        from fedcot.text_lengths import is_local
+        from fedcot.teacher_source import is_local
 
         student = self._try(lambda: self._model(self.config.student, "student"))
         if self.config.teacher == RECORDED:

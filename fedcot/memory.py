@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from fedcot.arms import UNTRAINED
 from fedcot.config import RunConfig
 from fedcot.errors import FedcotError
 from fedcot.models.options import ModelOptions
 from fedcot.settings import WORLD
-from fedcot.text_lengths import Lengths, is_local, lengths_of
+from fedcot.teacher_source import is_local
+from fedcot.text_lengths import Lengths, lengths_of
 
 if TYPE_CHECKING:
     from fedcot.memory_trace import Sketch
@@ -41,7 +43,6 @@ CUDA_HOST_BYTES: Final = 2_500_000_000
 PROCESS: Final = "Python, torch and Flower"
 ALLOCATOR: Final = "kept by the allocator"
 CONTEXT: Final = "CUDA context"
-RECORD_GRADIENTS: Final = "gradients of each record"
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +156,8 @@ class Estimate:
             "training": "batch-size or max-sequence-tokens, set "
             "gradient-checkpointing=true, student-dtype=bfloat16 or "
             "student-quantization",
+            "private training": "max-sequence-tokens or lora-r, set "
+            "student-dtype=bfloat16 or student-quantization",
         }.get(worst.phase, "evaluation-batch-size or max-sequence-tokens")
         fewer = ", or run fewer clients at once" if worst.count > 1 else ""
         return f"lower {change}{fewer}"
@@ -185,11 +188,9 @@ def estimate(config: RunConfig, *, num_supernodes: int) -> Estimate:
     client = dataclasses.replace(client, count=actors_of(num_supernodes))
     server = Need("server", 1, "without a model", {PROCESS: PROCESS_BYTES})
     if is_local(config.teacher):
-        teacher = _kind(config.teacher, "teacher", unknown)
-        if teacher is not None:
-            server = server_need(
-                config, teacher, lengths, device, clients=num_supernodes
-            )
+        kind = _kind(config.teacher, "teacher", unknown)
+        if kind is not None:
+            server = server_need(config, kind, lengths, device, clients=num_supernodes)
     return Estimate((server, client), device, tuple(unknown))
 
 
@@ -219,7 +220,7 @@ def client_need(
     """
     phases = student_phases(config, kind, lengths, device)
     chosen = phases if phase is None else {phase: phases[phase]}
-    return _need("client", 1, chosen, device)
+    return _need("client", chosen, device)
 
 
 def server_need(
@@ -233,7 +234,7 @@ def server_need(
         The teacher's configuration.
     """
     peak = teacher_peak(config, kind, lengths, device, clients=clients)
-    return _need("server", 1, {"the teacher's answers": peak}, device)
+    return _need("server", {"the teacher's answers": peak}, device)
 
 
 def student_phases(
@@ -241,23 +242,15 @@ def student_phases(
 ) -> dict[str, dict[str, int]]:
     """Return the peak of each phase of a client, by what it is made of."""
     from fedcot import memory_trace as trace
+    from fedcot.node_private import PrivateTraining
 
     found = _sketch(config, kind, ModelOptions.of_student(config), device, adapted=True)
-    batch = config.batch_size
-    training = trace.training_peak(
-        found,
-        batch_size=batch,
-        lengths=(
-            (lengths.prompt, lengths.target),
-            (lengths.prompt, lengths.prediction),
-        ),
-    )
-    if config.noise_multiplier > 0:
-        # Each record's own gradient is held until it is clipped.
-        training[RECORD_GRADIENTS] = 4 * batch * found.adapter_parameters
+    explain = (lengths.prompt, lengths.target)
+    predict = (lengths.prompt, lengths.prediction)
+    is_private = PrivateTraining(config, partition_id=0).covers
+    kinds = {is_private(arm) for arm in config.arm_names if arm not in UNTRAINED}
     tested = min(config.evaluation_batch_size, config.test_records)
     phases = {
-        "training": training,
         "evaluation": trace.generation_peak(
             found,
             batch_size=tested,
@@ -265,6 +258,12 @@ def student_phases(
             new_tokens=config.max_new_tokens,
         ),
     }
+    if False in kinds:
+        phases["training"] = trace.training_peak(
+            found, batch_size=config.batch_size, lengths=(explain, predict)
+        )
+    if True in kinds:
+        phases["private training"] = trace.private_training_peak(found, explain)
     if config.dataset != WORLD:
         phases["likelihoods"] = trace.scoring_peak(
             found, batch_size=tested, prompt=lengths.prompt, target=lengths.target
@@ -377,23 +376,25 @@ def _sketch(
     )
 
 
-def _need(
-    process: str, count: int, phases: Mapping[str, Mapping[str, int]], device: str
-) -> Need:
+def _need(process: str, phases: Mapping[str, Mapping[str, int]], device: str) -> Need:
     """Add what a process takes beside its tensors to the phase that needs most."""
+    from fedcot.memory_trace import VECTORS
+
     host = {PROCESS: PROCESS_BYTES}
     on_cpu = device == "cpu"
     worst = max(phases, key=lambda name: sum(phases[name].values()))
     parts = dict(phases[worst])
     parts[ALLOCATOR] = round((KEPT_ON_CPU if on_cpu else KEPT_ON_GPU) * passing(parts))
     if on_cpu:
-        return Need(process, count, worst, {**host, **parts})
+        return Need(process, 1, worst, {**host, **parts})
     host[PROCESS] += CUDA_HOST_BYTES
-    return Need(process, count, worst, host, {CONTEXT: CONTEXT_BYTES, **parts})
+    host |= {VECTORS: parts.pop(VECTORS)} if VECTORS in parts else {}
+    return Need(process, 1, worst, host, {CONTEXT: CONTEXT_BYTES, **parts})
 
 
 def passing(parts: Mapping[str, int]) -> int:
-    """Return the bytes that a step allocates and frees again."""
-    from fedcot.memory_trace import ADAPTER, WEIGHTS
+    """Return the bytes of the tensors that a step allocates and frees again."""
+    from fedcot.memory_trace import ADAPTER, VECTORS, WEIGHTS
 
-    return sum(size for name, size in parts.items() if name not in (WEIGHTS, ADAPTER))
+    others = (WEIGHTS, ADAPTER, VECTORS)
+    return sum(size for name, size in parts.items() if name not in others)

@@ -37,10 +37,15 @@ SCORES: Final = "attention scores"
 COPIES: Final = "weights cast to bfloat16"
 ACTIVATIONS: Final = "activations"
 CACHE: Final = "key/value cache"
+VECTORS: Final = "gradient of a record, sum of all and noise"
 
 # Bytes of a weight: 8 or 4 bits, and a scale in 32 bits for each row or for each block
 # of 64 (QLoRA, https://arxiv.org/abs/2305.14314, section 3).
 QUANTIZED_BYTES: Final = {"8bit": 1.01, "4bit": 0.5625}
+# Bytes that DP-SGD holds outside the model for each number of an adapter, most while
+# noise is drawn: the last record's gradient (4), the sum (8), and eight arrays of three
+# 64-bit words for two numbers, with a mask (97.5).
+VECTOR_BYTES: Final = 110
 
 
 @dataclass(frozen=True)
@@ -137,12 +142,37 @@ def training_peak(
     return {**_held(found), **peak}
 
 
+def private_training_peak(found: Sketch, length: tuple[int, int]) -> dict[str, int]:
+    """Return the bytes of a step of DP-SGD (`fedcot.student.dp`), by what they are.
+
+    Examples go forward and back one at a time, without autocast or checkpointing. The
+    vectors beside the model are counted at their own peak, which comes later.
+
+    Parameters
+    ----------
+    length : (int, int)
+        Tokens of the longest prompt and target.
+    """
+    with _running(found, sum(length)) as live:
+        model = _filled(found.model).eval()
+        live.watch(model)
+        _loss(found, model, 1, *length, autocast=False).backward()
+        peak = live.peak
+    return {**_held(found), VECTORS: VECTOR_BYTES * found.adapter_parameters, **peak}
+
+
 def _loss(
-    found: Sketch, model: Any, batch_size: int, prompt: int, target: int
+    found: Sketch,
+    model: Any,
+    batch_size: int,
+    prompt: int,
+    target: int,
+    *,
+    autocast: bool = True,
 ) -> Tensor:
     """Return the loss of a batch as `fedcot.student.loss` computes it."""
     ids = torch.zeros(batch_size, prompt + target, dtype=torch.long)
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         logits = model(**_inputs(found, ids, target), use_cache=False).logits
     shift = not found.is_encoder_decoder
     labels = ids if shift else ids[:, :target]

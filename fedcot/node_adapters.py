@@ -16,7 +16,7 @@ import torch
 
 from fedcot.node_state import read_json
 from fedcot.privacy.secret import sync_folder
-from fedcot.runs import write_json
+from fedcot.runs import part_of, write_json
 from fedcot.student.base import Base, TrainingSettings
 from fedcot.student.training import load_adapter, save_adapter
 
@@ -130,7 +130,7 @@ def publish(source: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     for file in sorted(source.iterdir()):
         if file.name != OUTCOME:
-            part = target / f".{file.name}.{os.getpid()}.{secrets.token_hex(4)}.part"
+            part = part_of(target / file.name)
             shutil.copyfile(file, part)
             part.replace(target / file.name)
 

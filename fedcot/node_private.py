@@ -14,6 +14,7 @@ from fedcot.privacy.ledger import Ledger
 from fedcot.privacy.sampler import RandomSource, SystemRandomSource, TapeRandomSource
 from fedcot.seeding import derive_seed
 from fedcot.student.base import Adapter, Base, TrainingSettings
+from fedcot.student.dp import train_adapter_privately
 from fedcot.student.dp_settings import DpSettings, training_schedule, used_counts
 from fedcot.student.examples import Example, Pairing, label_examples
 from fedcot.student.training import TrainingOutcome
@@ -136,9 +137,6 @@ class PrivateTraining:
         adapter: Adapter | None,
     ) -> TrainingOutcome:
         """Train one arm on the records used so far, see `train_adapter_privately`."""
-        # Brings Google's accounting along, which most runs have no use for.
-        from fedcot.student.dp import train_adapter_privately
-
         return train_adapter_privately(
             base,
             records,

@@ -21,6 +21,7 @@ from fedcot.errors import ConfigError
 from fedcot.resuming import check_resuming
 from fedcot.runs import check_free, check_resumable
 from fedcot.settings import RECORDED
+from fedcot.teacher_source import is_local
 
 
 def check_run(config: RunConfig, *, num_supernodes: int, run_dir: Path) -> None:
@@ -93,9 +94,8 @@ def _check_data(config: RunConfig, num_partitions: int) -> None:
 
 def _check_models(config: RunConfig) -> None:
     from fedcot.models.sources import check_weights, model_folder
-    from fedcot.teacher.endpoint import is_endpoint
 
-    if config.teacher != RECORDED and not is_endpoint(config.teacher):
+    if is_local(config.teacher):
         check_weights(model_folder(config.teacher, "teacher"), "teacher")
     check_weights(model_folder(config.student, "student"), "student")
     check_model_settings(config)
@@ -107,29 +107,13 @@ def check_model_settings(config: RunConfig) -> None:
     Raises
     ------
     ConfigError
-        A library is missing, the URL of an endpoint is none, or a dataset carries no
-        rationales for a recorded teacher.
+        A library is missing, or a dataset carries no rationales for a recorded teacher.
     """
     from fedcot.models.weights import check_quantization
-    from fedcot.teacher.endpoint import checked_base_url, is_endpoint
+    from fedcot.teacher.configured import recorded_dataset
 
-    if is_endpoint(config.teacher):
-        checked_base_url(config.teacher)
-    elif config.teacher == RECORDED:
-        _check_recorded(config)
-    else:
+    if config.teacher == RECORDED:
+        recorded_dataset(config)
+    elif is_local(config.teacher):
         check_quantization(config.teacher_quantization, "teacher")
     check_quantization(config.student_quantization, "student")
-
-
-def _check_recorded(config: RunConfig) -> None:
-    from fedcot.data.loading import load_dataset
-
-    loaded = load_dataset(config)
-    records = (*loaded.train, *loaded.public, *loaded.test)
-    if not any(record.completion for record in records):
-        raise ConfigError(
-            "`teacher` must be a model with a dataset that carries no rationales, "
-            "found `recorded`; name their column in the dataset's mapping, or pass "
-            "another teacher."
-        )

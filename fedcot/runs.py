@@ -160,14 +160,20 @@ class RunDirectory:
         """The server's copy of what was granted and released."""
         return self.path / LEDGER
 
-    def adapter_folder(self, arm: str, partition_id: int | None) -> Path:
-        """Return the folder of a client's adapter, or of the aggregated one."""
-        return adapter_folder(self.path, arm, partition_id)
+    def adapter_folder(
+        self, arm: str, partition_id: int | None, *, coalition: str = ""
+    ) -> Path:
+        """Return the folder of an adapter: a client's, a coalition's or the mean."""
+        return adapter_folder(self.path, arm, partition_id, coalition=coalition)
 
 
-def adapter_folder(root: Path, arm: str, partition_id: int | None) -> Path:
-    """Return ``adapters/<arm>/partition-N``, or ``adapters/<arm>/global``."""
-    leaf = "global" if partition_id is None else f"partition-{partition_id}"
+def adapter_folder(
+    root: Path, arm: str, partition_id: int | None, *, coalition: str = ""
+) -> Path:
+    """Return ``adapters/<arm>/`` with ``partition-N``, a coalition or ``global``."""
+    leaf = coalition or "global"
+    if partition_id is not None:
+        leaf = f"partition-{partition_id}"
     return root / "adapters" / arm / leaf
 
 
@@ -259,12 +265,17 @@ def read_config(path: Path) -> dict[str, Any]:
 def write_json(path: Path, content: Any) -> None:
     """Replace a JSON file atomically and durably; infinity becomes the text "inf"."""
     text = json.dumps(portable(content), indent=2, allow_nan=False) + "\n"
-    part = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
+    part = part_of(path)
     with part.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
+
+
+def part_of(path: Path) -> Path:
+    """Return a new name beside a file or folder, for what replaces it once whole."""
+    return path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
 
 
 def append_line(path: Path, row: Mapping[str, Any]) -> None:

@@ -42,7 +42,6 @@ WORLD: Final = "world"
 # Where a vocabulary or a bank is made of the dataset's public share.
 DATASET: Final = "dataset"
 RECORDED: Final = "recorded"
-ENDPOINT_SCHEMES: Final = ("http://", "https://")
 DTYPES: Final = ("auto", "float32", "bfloat16", "float16")
 QUANTIZATIONS: Final = ("none", "8bit", "4bit")
 CHAT_TEMPLATES: Final = ("auto", "none")

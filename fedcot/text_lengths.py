@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from fedcot.config import RunConfig
 from fedcot.errors import FedcotError
-from fedcot.settings import RECORDED
+from fedcot.teacher_source import is_local
 
 if TYPE_CHECKING:
     from fedcot.models.sources import Role
@@ -35,11 +35,6 @@ class Lengths:
     target: int
     prediction: int
     teacher_prompt: int
-
-
-def is_local(teacher: str) -> bool:
-    """Whether the teacher is a model in the server's process."""
-    return teacher != RECORDED and "://" not in teacher
 
 
 def lengths_of(config: RunConfig, num_supernodes: int) -> Lengths:

@@ -6,6 +6,7 @@ from fedcot.arms import RAW_SOURCE
 from fedcot.config import RunConfig
 from fedcot.data.schema import Record
 from fedcot.node_pairs import used_indices
+from fedcot.plain_text import valid_unicode
 from fedcot.privacy.vocabulary import Vocabulary
 from fedcot.records import PerturbReply
 from fedcot.rows import SentRationale
@@ -70,8 +71,8 @@ class AnswerBook:
             source=source,
             key=key,
             parsed=rationale is not None,
-            text=_printable(rationale.text) if rationale else "",
-            answer=_printable(rationale.answer) if rationale else "",
+            text=valid_unicode(rationale.text) if rationale else "",
+            answer=valid_unicode(rationale.answer) if rationale else "",
         )
 
 
@@ -117,8 +118,3 @@ def bank_prompts(
     order = numpy_generator(config.seed, "bank", partition_id).permutation(len(bank))
     chosen = [bank[order[place[index] % len(bank)]] for index in rounds[-1]]
     return [("random-bank", record.question, record.question) for record in chosen]
-
-
-def _printable(text: str) -> str:
-    """Replace lone surrogates, which a deployed node could not serialise."""
-    return text.encode("utf-8", "replace").decode("utf-8")

@@ -26,8 +26,8 @@ from fedcot.settings import WORLD
 from fedcot.student.base import adapted, adapter_state
 from fedcot.student.training import save_adapter
 from fedcot.tasks.registry import configured_task
-from fedcot.teacher.endpoint import is_endpoint
 from fedcot.teacher.teacher import Completion, Teacher
+from fedcot.teacher_source import is_endpoint
 from strategies.exchange import Answer
 from strategies.measures import estimate, filter_counts, further_measures
 from strategies.state import Member
@@ -72,7 +72,7 @@ class Results:
         self, server_round: int, answer: Answer, reply: PerturbReply
     ) -> None:
         """Write what one client released."""
-        self._line(
+        self.note_line(
             server_round,
             "perturb",
             reply.partition_id,
@@ -90,7 +90,9 @@ class Results:
     ) -> None:
         """Write how one client trained each arm."""
         partition = reply.partition_id
-        self._line(server_round, "distil", partition, answer, withheld=reply.withheld)
+        self.note_line(
+            server_round, "distil", partition, answer, withheld=reply.withheld
+        )
         for training in reply.training:
             row = {"round": server_round, "phase": "distil", "partition": partition}
             self.run.append_metrics({**row, **asdict(training)})
@@ -124,7 +126,9 @@ class Results:
     ) -> None:
         """Write the scores of one client and keep the newest."""
         partition = reply.partition_id
-        self._line(server_round, "evaluate", partition, answer, withheld=reply.withheld)
+        self.note_line(
+            server_round, "evaluate", partition, answer, withheld=reply.withheld
+        )
         for score in reply.scores:
             row = {"round": server_round, "phase": "evaluate", "partition": partition}
             share = score.exact_match / max(1, score.num_records)
@@ -192,10 +196,16 @@ class Results:
     def _has_public_problems(self) -> bool:
         return self.config.dataset == WORLD or self.config.public_share > 0
 
-    def save_global(self, arm: str, adapter: Mapping[str, NDArray[np.float32]]) -> None:
-        """Write an aggregated adapter in PEFT's format."""
+    def save_global(
+        self,
+        arm: str,
+        adapter: Mapping[str, NDArray[np.float32]],
+        *,
+        coalition: str = "",
+    ) -> None:
+        """Write an aggregated adapter, or that of a coalition, in PEFT's format."""
         tensors = {name: torch.from_numpy(value) for name, value in adapter.items()}
-        folder = self.run.adapter_folder(arm, None)
+        folder = self.run.adapter_folder(arm, None, coalition=coalition)
         base = student_base(self.config)
         save_adapter(base, tensors, training_settings(self.config), folder)
 
@@ -293,7 +303,7 @@ class Results:
             **more,
         }
 
-    def _line(
+    def note_line(
         self,
         server_round: int,
         phase: str,
@@ -301,6 +311,7 @@ class Results:
         answer: Answer,
         **more: Any,
     ) -> None:
+        """Write one line about a reply: whose it is and what it cost."""
         row = {
             "round": server_round,
             "phase": phase,

@@ -5,9 +5,11 @@ import json
 import os
 import subprocess
 import sys
+import tracemalloc
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
@@ -27,14 +29,19 @@ from fedcot.memory_trace import (
     CACHE,
     LOGITS,
     SCORES,
+    VECTOR_BYTES,
+    VECTORS,
     WEIGHTS,
     generation_peak,
     scoring_peak,
     sketch,
     training_peak,
 )
+from fedcot.privacy.sampler import TapeRandomSource
 from fedcot.student.loss import token_losses
-from fedcot.text_lengths import Lengths, is_local, lengths_of
+from fedcot.student.noise import ClippedSum
+from fedcot.teacher_source import is_local
+from fedcot.text_lengths import Lengths, lengths_of
 
 LLAMA = LlamaConfig(
     vocab_size=300,
@@ -228,7 +235,7 @@ def test_a_run_of_the_built_in_pair_is_estimated_with_its_parts(pair):
         memory.FLOWER_BYTES + server.host_bytes + 3 * client.host_bytes
     )
     assert client.host[memory.PROCESS] == memory.PROCESS_BYTES
-    assert memory.RECORD_GRADIENTS not in client.host
+    assert VECTORS not in client.host
     lines = list(pair.lines())
     assert any(line.startswith("client, training: 3 x") for line in lines)
     assert pair.as_dict()["host_bytes"] == pair.host_bytes
@@ -241,23 +248,43 @@ def test_clients_share_as_many_processes_as_there_are_processors(monkeypatch):
     assert memory.actors_of(8) == 1
 
 
-def test_noise_needs_the_gradient_of_every_record():
+def test_training_with_noise_goes_record_by_record():
     """Without a teacher here, since nothing is known of it before it is asked."""
     private = dataclasses.replace(
         CONFIG,
+        arms="zero-shot,fedcot",
         teacher="http://localhost:8000/v1",
-        raw_to_endpoint=True,
         noise_multiplier=1.0,
         aggregation="fedavg",
-        batch_size=4,
+        pairing="original",
         evaluation_batch_size=1,
     )
     server, client = memory.estimate(private, num_supernodes=1).needs
-    assert client.host[memory.RECORD_GRADIENTS] == 4 * client.host[ADAPTER] / 4
+    assert client.phase == "private training"
+    assert client.host[VECTORS] == VECTOR_BYTES * client.host[ADAPTER] / 16
+    larger = dataclasses.replace(private, batch_size=2 * private.batch_size)
+    assert memory.estimate(larger, num_supernodes=1).needs[1] == client
+    both = dataclasses.replace(private, arms="distil,fedcot", raw_to_endpoint=True)
+    assert memory.estimate(both, num_supernodes=1).needs[1].phase == "training"
     assert not is_local("recorded")
     assert not is_local("http://localhost:8000/v1")
     assert is_local("builtin")
     assert server.host == {memory.PROCESS: memory.PROCESS_BYTES}
+
+
+def test_the_vectors_of_a_noised_step_take_what_is_stated():
+    size = 200_000
+    tracemalloc.start()
+    try:
+        gradient = np.ones(size, dtype=np.float32)
+        total = ClippedSum(size, 1.0)
+        total.add(gradient)
+        total.noised(1.0, TapeRandomSource(0))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # What is left over are words that are drawn again, fewer the larger the vector.
+    assert 0.9 * VECTOR_BYTES <= peak / size <= 1.1 * VECTOR_BYTES
 
 
 def test_a_model_that_is_not_here_is_named_and_not_counted():

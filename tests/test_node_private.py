@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
+from fedcot import node_private
 from fedcot.errors import ConfigError
 from fedcot.node import Node
 from fedcot.node_state import Owner
 from fedcot.privacy.ledger import Ledger
-from fedcot.student import dp
 from tests.fakes import tiny_config, tiny_world  # noqa: F401
 from tests.test_node import deployed_owner, distil_request, request
 
@@ -23,13 +23,13 @@ NOISED = {
 def trained_on(monkeypatch) -> list[int]:
     """Return a list that gets the number of real records of each training."""
     seen: list[int] = []
-    plain = dp.train_adapter_privately
+    plain = node_private.train_adapter_privately
 
     def watched(base, records, settings, **given):
         seen.append(sum(bool(record) for record in records))
         return plain(base, records, settings, **given)
 
-    monkeypatch.setattr(dp, "train_adapter_privately", watched)
+    monkeypatch.setattr(node_private, "train_adapter_privately", watched)
     return seen
 
 

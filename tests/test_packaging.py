@@ -12,6 +12,7 @@ from fedcot.privacy.composition import epsilon_at_delta
 from fedcot.privacy.rank import RankChannel
 from fedcot.privacy.shapes import best_staircase, neighbour_utility
 from fedcot.privacy.vocabulary import Vocabulary, world_vocabulary
+from fedcot.report.hardware_table import hardware_markdown
 from fedcot.report.privacy_tables import curve_markdown, words_markdown
 from fedcot.report.recorded_table import recorded_markdown
 from fedcot.report.results_table import results_markdown
@@ -117,9 +118,10 @@ def test_the_readme_says_what_a_prompt_costs(repository):
         ("privacy", "privacy-curve.json", curve_markdown),
         ("words", "english-words.json", words_markdown),
         ("recorded", "recorded.json", recorded_markdown),
+        ("hardware", "hardware.json", hardware_markdown),
     ],
 )
-def test_the_readme_shows_what_privacy_costs(repository, mark, name, table):
+def test_the_readme_shows_the_other_tables_of_results(repository, mark, name, table):
     readme = (repository / "README.md").read_text()
     begin, end = f"<!-- {mark}: begin -->", f"<!-- {mark}: end -->"
     shown = readme.split(begin)[1].split(end)[0].strip()

@@ -53,7 +53,7 @@ def test_arms_that_send_nothing_need_no_vocabulary_of_the_dataset(sums):
     ],
 )
 def test_a_secret_in_a_url_is_refused_and_not_repeated(url):
-    with pytest.raises(ConfigError, match="without credentials") as caught:
+    with pytest.raises(ConfigError, match="host and path alone") as caught:
         RunConfig(token_epsilon=8.0, teacher=url, arms="fedcot")
     assert "secret" not in str(caught.value)
 

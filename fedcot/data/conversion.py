@@ -6,12 +6,11 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from jinja2 import TemplateError
-
 from fedcot.data.schema import Rationale, Record
 from fedcot.data.sources import Row
 from fedcot.errors import ConfigError
-from fedcot.tasks.mapped import MappedTask, cut
+from fedcot.plain_text import cut
+from fedcot.tasks.mapped import MappedTask
 from fedcot.tasks.templates import compile_template, is_template
 
 NO_QUESTION: Final = "no question"
@@ -195,7 +194,7 @@ def _reader(text: str) -> Callable[[Row], Any]:
     def write(row: Row) -> str:
         try:
             return compiled.render({name: row.get(name) for name in compiled.names})
-        except (TemplateError, TypeError, ValueError, AttributeError) as error:
+        except ConfigError as error:
             raise SkipError(NO_FIT) from error
 
     return write

@@ -20,7 +20,8 @@ from fedcot.data.conversion import Converter, SkipError
 from fedcot.data.schema import Record
 from fedcot.data.sources import Row, data_folder, read_recorded, read_rows
 from fedcot.errors import ConfigError
-from fedcot.tasks.mapped import MappedTask, cut
+from fedcot.plain_text import cut
+from fedcot.tasks.mapped import MappedTask
 from fedcot.tasks.mapping import Mapping as MappingFile
 from fedcot.tasks.mapping import load_mapping
 from fedcot.tasks.templates import letter
@@ -221,12 +222,11 @@ def _outcome(converter: Converter, row: Row, written: str | None) -> _Outcome:
     record, reason, natural_id = None, "", ""
     try:
         record = converter.record(row, written or "")
-        is_cleaned = converter.is_cleaned
         natural_id = converter.natural_id(row)
         written = written if written is not None else record.completion or None
     except SkipError as error:
-        record, reason, is_cleaned = None, str(error), converter.is_cleaned
-    return _Outcome(record, reason, natural_id, is_cleaned, written)
+        record, reason = None, str(error)
+    return _Outcome(record, reason, natural_id, converter.is_cleaned, written)
 
 
 def _labels(

@@ -7,7 +7,7 @@ rationale, write the rationale of the original question.
 """
 
 from fedcot.data.schema import Rationale
-from fedcot.world.vocabulary import normalize
+from fedcot.plain_text import normalize
 
 PREDICT, EXPLAIN, ADAPT = "predict:", "explain:", "adapt:"
 QUESTION, RATIONALE, ANSWER = "question:", "rationale:", "answer:"

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from fedcot.normal_form import normalize
+from fedcot.plain_text import normalize
 
 
 @dataclass(frozen=True, slots=True)

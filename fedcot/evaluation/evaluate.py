@@ -10,13 +10,12 @@ from fedcot.data.schema import Rationale, Record
 from fedcot.evaluation.text_scores import sentence_chrf
 from fedcot.models.generation import generate_greedy
 from fedcot.models.likelihood import target_likelihoods
-from fedcot.models.stopping import cut
+from fedcot.plain_text import cut
 from fedcot.student.base import Adapter, Base, TrainingSettings, adapted
 from fedcot.tasks.task import Task
 from fedcot.teacher.teacher import Teacher
 
 Prompt = Literal["explain", "predict"]
-EVALUATION_BATCH = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +106,8 @@ def evaluate_student(
     settings: TrainingSettings,
     prompt: Prompt,
     task: Task,
+    batch_size: int,
     max_new_tokens: int = 80,
-    batch_size: int = EVALUATION_BATCH,
     likelihoods: bool = False,
 ) -> Score:
     """Score a student, or the base alone if `adapter` is None.
@@ -120,10 +119,10 @@ def evaluate_student(
         alone.
     task : Task
         Gives the prompts, and reads and judges what is written.
-    max_new_tokens : int
-        Longest completion of an ``explain`` prompt, in tokens.
     batch_size : int
         Prompts for each forward pass.
+    max_new_tokens : int
+        Longest completion of an ``explain`` prompt, in tokens.
     likelihoods : bool
         Whether to measure what needs further passes, and chrF: `ranked_match`,
         `answer_nats`, `rationale_nats`, `rationale_tokens`, `chrf`.

@@ -111,29 +111,3 @@ def perplexity(nats: float, tokens: int) -> float:
         return math.exp(-nats / tokens)
     except OverflowError:
         return math.inf
-
-
-def chance_p_value(hits: int, n: int, chance: float) -> float:
-    """Return the two-sided exact p-value that an accuracy is not that of guessing.
-
-    The binomial test; where the records have different numbers of choices, with their
-    mean chance, which makes it cautious: the true spread of guesses is smaller.
-
-    Parameters
-    ----------
-    hits, n : int
-        Right answers, and all.
-    chance : float
-        Inside (0, 1).
-
-    Raises
-    ------
-    ValueError
-        If the counts are impossible, or `chance` is not inside (0, 1).
-    """
-    if not 0 <= hits <= n or n < 1 or not 0 < chance < 1:
-        raise ValueError(
-            "`hits` must be in [0, n], n >= 1 and `chance` inside (0, 1), found "
-            f"{hits} of {n} and {chance}."
-        )
-    return float(stats.binomtest(hits, n, chance).pvalue)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 
 from fedcot.errors import ConfigError
+from fedcot.plain_text import valid_unicode
 
 if TYPE_CHECKING:
     from fedcot.models.loading import LoadedModel
@@ -55,10 +56,8 @@ def teacher_ids(loaded: LoadedModel, prompt: TeacherPrompt) -> list[int]:
 
 
 def _templated(loaded: LoadedModel, messages: list[Message]) -> list[int]:
-    from fedcot.models.sequences import encodable
-
     ids: Any = loaded.tokenizer.apply_chat_template(
-        [{**turn, "content": encodable(turn["content"])} for turn in messages],
+        [{**turn, "content": valid_unicode(turn["content"])} for turn in messages],
         add_generation_prompt=True,
         tokenize=True,
         return_dict=False,

@@ -20,9 +20,15 @@ from transformers import (
 from fedcot.models.loading import LoadedModel
 from fedcot.models.prefix import SharedPrefix
 from fedcot.models.sampling import Sampling
-from fedcot.models.sequences import cut_prompt, prompt_ids, sequence_limit
-from fedcot.models.stopping import StopTexts, cut
+from fedcot.models.sequences import (
+    cut_prompt,
+    position_limit,
+    prompt_ids,
+    sequence_limit,
+)
+from fedcot.models.stopping import StopTexts
 from fedcot.out_of_memory import is_out_of_memory
+from fedcot.plain_text import cut
 
 Model = PreTrainedModel | PeftModel
 Progress = Callable[[int, int], None]
@@ -159,14 +165,10 @@ def longest_prompt(model: Model, max_new_tokens: int) -> int | None:
 
     A decoder holds prompt and completion in one context, an encoder-decoder in two.
     """
-    config = model.config
-    context = getattr(
-        config.get_text_config(decoder=True), "max_position_embeddings", None
-    )
-    # Some configurations state no limit as a number that is none.
-    if not isinstance(context, int) or context <= 0:
-        return None
-    return context if config.is_encoder_decoder else max(0, context - max_new_tokens)
+    context = position_limit(model)
+    if context is None or model.config.is_encoder_decoder:
+        return context
+    return max(0, context - max_new_tokens)
 
 
 def _fitting(

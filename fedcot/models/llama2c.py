@@ -9,10 +9,8 @@ against the second, so the rows of queries and keys change places.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,6 +28,8 @@ from transformers.utils import logging
 from fedcot import __version__
 from fedcot.errors import ConfigError
 from fedcot.models.sentencepiece_bpe import fast_tokenizer
+from fedcot.models.sources import file_hash
+from fedcot.runs import part_of
 
 FORMAT: Final = "llama2.c"
 CONVERSION: Final = "conversion.json"
@@ -176,7 +176,7 @@ def convert(source: Path, output: Path, tokenizer: Path | None = None) -> Header
             f"found {len(fast)} in {pieces.name!r}; pass the one they were trained "
             "with."
         )
-    part = output.with_name(f".{output.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
+    part = part_of(output)
     part.mkdir(parents=True)
     try:
         with _no_progress_bar():
@@ -191,8 +191,8 @@ def convert(source: Path, output: Path, tokenizer: Path | None = None) -> Header
         record = {
             "format": FORMAT,
             "header": asdict(header),
-            "source": {path.name: _hash(path) for path in (checkpoint, pieces)},
-            "files": {path.name: _hash(path) for path in sorted(part.iterdir())},
+            "source": {path.name: file_hash(path) for path in (checkpoint, pieces)},
+            "files": {path.name: file_hash(path) for path in sorted(part.iterdir())},
             "fedcot": __version__,
         }
         text = json.dumps(record, indent=2) + "\n"
@@ -380,11 +380,6 @@ def _no_progress_bar() -> Iterator[None]:
     finally:
         if was_shown:
             logging.enable_progress_bar()
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _refused(name: str, found: str) -> ConfigError:

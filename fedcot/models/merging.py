@@ -7,8 +7,6 @@ that it goes on to compute what base and adapter compute; that it does is checke
 
 from __future__ import annotations
 
-import os
-import secrets
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -27,6 +25,7 @@ from fedcot.models.options import PLAIN
 from fedcot.models.sources import artefact_hash, model_folder
 from fedcot.models.special_tokens import num_embeddings, read_tokenizer
 from fedcot.models.weights import ModelKind, read_weights
+from fedcot.runs import part_of
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -96,7 +95,7 @@ def merge_adapter(
         found.eval()
         return found
 
-    part = output.with_name(f".{output.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
+    part = part_of(output)
     part.mkdir(parents=True)
     try:
         with _quietly():

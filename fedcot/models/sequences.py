@@ -16,8 +16,12 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from fedcot.models.chat import chat_ids, has_chat
+from fedcot.plain_text import valid_unicode
 
 if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
     from fedcot.models.loading import LoadedModel
 
 IGNORE_INDEX = -100
@@ -71,17 +75,9 @@ class Batch:
 
 def token_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Return the ids of a text, without the tokenizer's own special tokens."""
-    given = encodable(text)
+    given = valid_unicode(text)
     ids: list[int] = tokenizer(given, add_special_tokens=False)["input_ids"]
     return ids
-
-
-def encodable(text: str) -> str:
-    """Return a text that has bytes: a question mark stands for half a character.
-
-    JSON may hold such halves (lone surrogates), and no tokenizer takes them.
-    """
-    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def prompt_ids(loaded: LoadedModel, text: str) -> list[int]:
@@ -99,7 +95,7 @@ def prompt_ids(loaded: LoadedModel, text: str) -> list[int]:
 def text_ids(loaded: LoadedModel, text: str) -> list[int]:
     """Return the ids of a plain text to go on from, whether or not there is a chat."""
     tokenizer = loaded.tokenizer
-    ids: list[int] = tokenizer(encodable(text))["input_ids"]
+    ids: list[int] = tokenizer(valid_unicode(text))["input_ids"]
     if loaded.is_encoder_decoder:
         return ids
     bare = len(token_ids(tokenizer, text))
@@ -119,7 +115,7 @@ def target_ids(loaded: LoadedModel, text: str) -> list[int]:
     tokenizer = loaded.tokenizer
     end: int = tokenizer.eos_token_id
     if loaded.is_encoder_decoder:
-        ids: list[int] = tokenizer(text_target=encodable(text))["input_ids"]
+        ids: list[int] = tokenizer(text_target=valid_unicode(text))["input_ids"]
         return ids if ids and ids[-1] == end else [*ids, end]
     if has_chat(loaded):
         return [*token_ids(tokenizer, text), end]
@@ -138,16 +134,19 @@ def _following_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return token_ids(tokenizer, text)
 
 
-def position_limit(loaded: LoadedModel) -> int | None:
-    """Return the longest sequence that the model has positions for, in tokens."""
-    config = loaded.model.config.get_text_config()
+def position_limit(model: PreTrainedModel | PeftModel) -> int | None:
+    """Return the longest sequence that a model has positions for, in tokens.
+
+    None where nothing limits it; some state that as a number that is no length.
+    """
+    config = model.config.get_text_config(decoder=True)
     limit = getattr(config, "max_position_embeddings", None)
     return limit if isinstance(limit, int) and limit > 0 else None
 
 
 def sequence_limit(loaded: LoadedModel) -> int:
     """Return the longest prompt with target that a student reads, in tokens."""
-    limit = position_limit(loaded)
+    limit = position_limit(loaded.model)
     longest = loaded.options.max_sequence_tokens
     return longest if limit is None else min(longest, limit)
 

@@ -127,11 +127,13 @@ def _snapshot(source: str, role: Role, fetch: bool) -> Path:
 
 @cache
 def _file_hash(path: Path, _modified: int) -> str:
-    digest = hashlib.sha256()
+    return file_hash(path)
+
+
+def file_hash(path: Path) -> str:
+    """Return the SHA-256, in hex, of a file."""
     with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def artefact_hash(source: str, role: Role) -> str:

@@ -12,12 +12,6 @@ from transformers import PreTrainedTokenizerBase, StoppingCriteria
 _SLACK_TOKENS = 8
 
 
-def cut(text: str, stop: Sequence[str]) -> str:
-    """Return a text up to the first of the stop texts."""
-    found = [at for word in stop if (at := text.find(word)) >= 0]
-    return text[: min(found)] if found else text
-
-
 class StopTexts(StoppingCriteria):
     """Ends a row as soon as its completion holds one of the stop texts.
 

@@ -28,6 +28,7 @@ from transformers.utils import logging
 from fedcot.errors import ConfigError, FedcotError
 from fedcot.models.options import ModelOptions
 from fedcot.models.sources import BUILTIN, Role
+from fedcot.out_of_memory import is_out_of_memory
 
 # On a CPU, the backward pass of torch's fused attention takes twice the time of plain
 # attention for the lengths used here (`make bench` measures it).
@@ -145,10 +146,8 @@ def read_weights(
             )
             if options.quantization == "none":
                 model = model.to(device)
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise _out_of_memory(source, role, device) from error
-    except RuntimeError as error:
-        if "allocate memory" in str(error):  # A CPU's allocator has no class for it.
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
             raise _out_of_memory(source, role, device) from error
         raise
     except (OSError, ValueError, ImportError) as error:

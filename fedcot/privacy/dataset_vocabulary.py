@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -13,6 +11,7 @@ from fedcot.errors import ConfigError
 from fedcot.privacy.artefact import VocabularyArtefact
 from fedcot.privacy.vocabulary import is_number
 from fedcot.privacy.word_vectors import build_artefact, frequent_words
+from fedcot.runs import part_of
 from fedcot.tasks.registry import configured_task
 
 if TYPE_CHECKING:
@@ -96,7 +95,7 @@ def dataset_vocabulary(config: RunConfig, folder: Path) -> Path:
         return path
     artefact = _artefact(config, texts, WORDS, None)
     folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.part"
+    part = part_of(path)
     try:
         artefact.save(part)
         part.replace(path)

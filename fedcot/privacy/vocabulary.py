@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedcot.errors import ConfigError
+from fedcot.plain_text import normalize
 
 PAD = ""
 UNKNOWN = "<unk>"
@@ -171,8 +172,6 @@ class Vocabulary:
         )
 
     def _encoded(self, text: str, slots: int) -> NDArray[np.int64]:
-        from fedcot.world.vocabulary import normalize
-
         ids = np.full(slots, PAD_ID, dtype=np.int64)
         words = normalize(text).split()[:slots]
         ids[: len(words)] = [self._token(word) for word in words]
@@ -203,8 +202,6 @@ class Vocabulary:
 
     def _check_synonyms(self) -> None:
         """Refuse a map that could shadow a word, a number or padding."""
-        from fedcot.world.vocabulary import normalize
-
         targets = set(self.words[1:])
         known = set(self.words)
         for word, target in self.synonyms.items():

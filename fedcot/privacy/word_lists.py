@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedcot.errors import ConfigError
+from fedcot.plain_text import normalize
 from fedcot.privacy.artefact import VocabularyArtefact
 from fedcot.privacy.vocabulary import Vocabulary, is_number
 from fedcot.privacy.word_vectors import is_usable, nearest_words
-from fedcot.world.vocabulary import normalize
 
 LARGEST_NUMBER = 100
 

@@ -19,9 +19,9 @@ from scipy.sparse import csr_matrix, diags
 from scipy.sparse.linalg import svds
 
 from fedcot.errors import ConfigError
+from fedcot.plain_text import normalize
 from fedcot.privacy.artefact import VocabularyArtefact
 from fedcot.privacy.vocabulary import Vocabulary, is_number
-from fedcot.world.vocabulary import normalize
 
 # Damps the weight of rare contexts, which would otherwise have the highest scores.
 CONTEXT_SMOOTHING = 0.75

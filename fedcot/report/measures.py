@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from fedcot.report.reader import ARM_ORDER, number
+from fedcot.report.reader import ARM_ORDER, decimal, number
 
 _COUNTS: Final = {
     "num_pairs": "pairs",
@@ -49,9 +49,9 @@ def measure_rows(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
                 arm,
                 _share(_entry(summary, "accuracy_flexible", arm)),
                 _share(_entry(summary, "accuracy_ranked", arm)),
-                _decimal(likelihood.get("mean"), 2),
-                _decimal(perplexity.get("perplexity"), 1),
-                _decimal(summary.get("rationale_chrf", {}).get(arm), 1),
+                decimal(likelihood.get("mean"), 2),
+                decimal(perplexity.get("perplexity"), 1),
+                decimal(summary.get("rationale_chrf", {}).get(arm), 1),
             )
         )
     return rows
@@ -108,9 +108,4 @@ def _entry(summary: Mapping[str, Any], key: str, arm: str) -> Mapping[str, Any]:
 
 
 def _share(entry: Mapping[str, Any]) -> str:
-    return _decimal(entry.get("mean"), 3)
-
-
-def _decimal(value: Any, digits: int) -> str:
-    found = number(value)
-    return "-" if found is None else f"{found:.{digits}f}"
+    return decimal(entry.get("mean"), 3)

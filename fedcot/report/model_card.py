@@ -8,9 +8,7 @@ stayed with its client that no epsilon covers passing it on.
 from __future__ import annotations
 
 import json
-import os
 import re
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +18,7 @@ from fedcot.models.sources import public_name
 from fedcot.report.card_privacy import plain, privacy_section
 from fedcot.report.reader import number
 from fedcot.report.terminal import WHAT_ARMS_ARE, mean_and_stderr
-from fedcot.runs import CONFIG, SUMMARY
+from fedcot.runs import CONFIG, SUMMARY, part_of
 
 CARD: Final = "README.md"
 ADAPTER_CONFIG: Final = "adapter_config.json"
@@ -86,7 +84,7 @@ def write_cards(run_dir: Path) -> list[Path]:
             adapter=json.loads(place.read_text(encoding="utf-8")),
         )
         card = folder / CARD
-        part = folder / f".{CARD}.{os.getpid()}.{secrets.token_hex(4)}.part"
+        part = part_of(card)
         part.write_text(text, encoding="utf-8")
         part.replace(card)
         written.append(card)

@@ -97,6 +97,12 @@ def number(value: Any) -> float | None:
         return None
 
 
+def decimal(value: Any, digits: int) -> str:
+    """Show a number with so many digits behind the point."""
+    found = number(value)
+    return "-" if found is None else f"{found:.{digits}f}"
+
+
 def nats(value: Any) -> str:
     """Show an epsilon, rounded up so that it never reads smaller than it is."""
     epsilon = number(value)

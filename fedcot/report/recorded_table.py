@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from fedcot.report.reader import nats, number
+from fedcot.report.reader import decimal, nats
 from fedcot.report.terminal import mean_and_stderr
 
 _ARMS: Final = ("zero-shot", "standalone", "random-bank", "distil", "fedcot")
@@ -36,17 +36,18 @@ def recorded_markdown(path: Path) -> str:
                 *shown,
                 f"`{arm}`",
                 mean_and_stderr(run["accuracy"][arm]),
-                _cell(run["accuracy_ranked"].get(arm), "mean", 3),
-                _cell(run["answer_log_likelihood"].get(arm), "mean", 2),
-                _cell(run["rationale_perplexity"].get(arm), "perplexity", 1),
+                decimal(run["accuracy_ranked"].get(arm, {}).get("mean"), 3),
+                decimal(run["answer_log_likelihood"].get(arm, {}).get("mean"), 2),
+                decimal(run["rationale_perplexity"].get(arm, {}).get("perplexity"), 1),
             )
             lines.append(f"| {' | '.join(cells)} |")
             shown = ("", "")
-    lines += ["", _caption(result["runs"], path)]
+    lines += ["", _caption(result, path)]
     return "\n".join(lines)
 
 
-def _caption(runs: Mapping[str, Mapping[str, Any]], path: Path) -> str:
+def _caption(result: Mapping[str, Any], path: Path) -> str:
+    runs = result["runs"]
     labels = [
         f"{run['dataset']} {counts['right']} of {counts['rows']}"
         for run in runs.values()
@@ -55,17 +56,12 @@ def _caption(runs: Mapping[str, Mapping[str, Any]], path: Path) -> str:
     first = next(iter(runs.values()))
     privacy = first["privacy"]
     return (
-        f"{first['num_partitions']} clients, a student of 260,032 parameters. Answer: "
-        "log-likelihood of the right one, in nats. Perplexity: of the recorded "
-        "rationales of the test questions. `zero-shot` is the student before "
-        "training. `fedcot` spends "
+        f"{first['num_partitions']} clients, a student of "
+        f"{result['student_parameters']:,} parameters. Answer: log-likelihood "
+        "of the right one, in nats. Perplexity: of the recorded rationales of the test "
+        "questions. `zero-shot` is the student before training. `fedcot` spends "
         f"{nats(privacy['prompt_epsilon_max'])} nats per prompt "
         f"({first['mechanism']} from the public share). The recorded teacher's own "
         f"answers are right for {', '.join(labels)} training rows. From "
         f"`{path.parent.name}/{path.name}`, written by `make results-recorded`."
     )
-
-
-def _cell(entry: Mapping[str, Any] | None, key: str, digits: int) -> str:
-    found = number((entry or {}).get(key))
-    return "-" if found is None else f"{found:.{digits}f}"

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from fedcot.report.reader import ARM_ORDER, nats, number
-from fedcot.report.terminal import WHAT_ARMS_ARE
+from fedcot.report.reader import ARM_ORDER, nats
+from fedcot.report.terminal import WHAT_ARMS_ARE, mean_and_stderr
 
 
 def results_markdown(path: Path) -> str:
@@ -27,7 +27,7 @@ def results_markdown(path: Path) -> str:
     for arm in (arm for arm in ARM_ORDER if arm in results["accuracy"]):
         entry = results["accuracy"][arm]
         seeds = ", ".join(f"{value:.2f}" for value in entry["per_seed"])
-        shown = f"{entry['mean']:.3f} ± {_error(entry)}"
+        shown = mean_and_stderr(entry)
         lines.append(f"| `{arm}` | {WHAT_ARMS_ARE[arm]} | {shown} | {seeds} |")
     privacy = results["privacy"]["per_arm"]["fedcot"]
     caption = (
@@ -49,14 +49,9 @@ def comparison_lines(results: Mapping[str, Any]) -> Iterator[str]:
     yield f"Exact match, mean ± standard error over {count} seeds"
     for arm in (arm for arm in ARM_ORDER if arm in results["accuracy"]):
         entry = results["accuracy"][arm]
-        yield f"  {arm:<20} {entry['mean']:.3f} ± {_error(entry)}"
+        yield f"  {arm:<20} {mean_and_stderr(entry)}"
     for name, test in results["paired_tests"].items():
         yield (
             f"  {name}: difference {test['difference']:+.3f}, one-sided "
             f"p = {test['p_value']:.2g}, {test['n']} pairs"
         )
-
-
-def _error(entry: Mapping[str, Any]) -> str:
-    stderr = number(entry["stderr"])
-    return "-" if stderr is None else f"{stderr:.3f}"

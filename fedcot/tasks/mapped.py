@@ -12,6 +12,7 @@ from fedcot.errors import ConfigError
 from fedcot.evaluation import extraction
 from fedcot.evaluation.arithmetic import canonical
 from fedcot.evaluation.equations import wrong_equations
+from fedcot.plain_text import cut
 from fedcot.tasks.mapping import Mapping
 from fedcot.tasks.task import TeacherPrompt
 from fedcot.tasks.templates import compile_template, letter
@@ -280,12 +281,6 @@ class MappedTask:
 
     def _write(self, key: str, **values: str) -> str:
         return self._templates[key].render(values)
-
-
-def cut(text: str, stops: Sequence[str]) -> str:
-    """Return a text up to the first of some strings."""
-    ends = [text.find(stop) for stop in stops]
-    return text[: min((end for end in ends if end >= 0), default=len(text))]
 
 
 def _fields(mapping: Mapping) -> list[tuple[str, int]]:

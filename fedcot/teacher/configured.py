@@ -6,16 +6,18 @@ from pathlib import Path
 from typing import Final
 
 from fedcot.config import RunConfig
+from fedcot.data.loading import LoadedData, load_dataset
 from fedcot.errors import ConfigError
 from fedcot.models.options import ModelOptions
 from fedcot.privacy.vocabulary import Vocabulary
 from fedcot.settings import RECORDED
 from fedcot.tasks.task import Task
 from fedcot.teacher.cache import AnswerCache
-from fedcot.teacher.endpoint import EndpointWriter, is_endpoint
+from fedcot.teacher.endpoint import EndpointWriter
 from fedcot.teacher.prompted import PromptedTeacher
 from fedcot.teacher.recorded import RecordedTeacher
 from fedcot.teacher.teacher import Teacher
+from fedcot.teacher_source import is_endpoint
 
 CACHE_NAME: Final = "teacher-cache.sqlite"
 
@@ -92,19 +94,29 @@ def _endpoint(config: RunConfig) -> EndpointWriter:
     )
 
 
-def _recorded(
-    config: RunConfig, task: Task, vocabulary: Vocabulary | None
-) -> RecordedTeacher:
-    from fedcot.data.loading import load_dataset
+def recorded_dataset(config: RunConfig) -> LoadedData:
+    """Return the data set of a recorded teacher.
 
+    Raises
+    ------
+    ConfigError
+        It carries no rationales.
+    """
     data = load_dataset(config)
-    # Where two questions have the same words, the public one stands.
-    records = (*data.public, *data.train, *data.test)
-    if not any(record.completion for record in records):
+    if not any(one.completion for one in (*data.train, *data.public, *data.test)):
         raise ConfigError(
             "`teacher` must be a model with a dataset that carries no rationales, "
             f"found `recorded` with {config.dataset!r}; pass `-c teacher=builtin`, or "
             "name the column of the rationales in the dataset's mapping."
         )
+    return data
+
+
+def _recorded(
+    config: RunConfig, task: Task, vocabulary: Vocabulary | None
+) -> RecordedTeacher:
+    data = recorded_dataset(config)
+    # Where two questions have the same words, the public one stands.
+    records = (*data.public, *data.train, *data.test)
     released = RecordedTeacher(task, data.public, vocabulary)
     return RecordedTeacher(task, records, released=released)

@@ -6,16 +6,16 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from typing import TYPE_CHECKING, Any, Final, TypeVar
-from urllib.parse import urlsplit
 
 from fedcot.errors import ConfigError, TeacherError
+from fedcot.plain_text import valid_unicode
 from fedcot.rules import shown
-from fedcot.settings import ENDPOINT_SCHEMES
 from fedcot.tasks.task import TeacherPrompt
 from fedcot.teacher.failures import PassingFailure, Refusal
 from fedcot.teacher.rate_limit import RateLimit, growing_pause
-from fedcot.teacher.replies import listed_models, valid_unicode, written_reply
+from fedcot.teacher.replies import listed_models, written_reply
 from fedcot.teacher.teacher import Described, Written
+from fedcot.teacher_source import checked_base_url
 
 if TYPE_CHECKING:
     from fedcot.teacher.endpoint_client import EndpointClient
@@ -26,34 +26,6 @@ MOST_SHOWN_MODELS: Final = 10
 KEY_STATUS: Final = frozenset({401, 403})
 
 Result = TypeVar("Result")
-
-
-def is_endpoint(source: str) -> bool:
-    """Whether the setting `teacher` names an endpoint."""
-    return source.lower().startswith(ENDPOINT_SCHEMES)
-
-
-def checked_base_url(source: str) -> str:
-    """Return a base URL without a slash at its end.
-
-    Raises
-    ------
-    ConfigError
-        It is no http or https URL, or carries what does not belong into one: the
-        message never quotes it.
-    """
-    try:
-        parts = urlsplit(source.strip())
-        is_address = bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        raise _bad_url("a URL that cannot be read") from None
-    if not is_endpoint(source.strip()) or not is_address:
-        raise _bad_url("no such URL")
-    if parts.username is not None or parts.password is not None:
-        raise _bad_url("credentials in it, which would end up in files and logs")
-    if "?" in source or "#" in source or not source.strip().isprintable():
-        raise _bad_url("a query, a fragment or signs that are not printable")
-    return source.strip().rstrip("/")
 
 
 class EndpointWriter:
@@ -364,11 +336,3 @@ def _collected(
     if failure is not None:
         raise failure
     return written
-
-
-def _bad_url(found: str) -> ConfigError:
-    return ConfigError(
-        "`teacher` must be an http or https URL of host and path alone, found "
-        f"{found}; pass for example `-c teacher=http://localhost:8000/v1`, and the key "
-        "in $OPENAI_API_KEY."
-    )

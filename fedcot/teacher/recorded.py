@@ -34,8 +34,6 @@ class RecordedTeacher:
 
     Attributes
     ----------
-    unrecorded : int
-        Distinct questions of each call that no record has.
     ambiguous : int
         Questions that two records share, in their own words or in those of the
         vocabulary, with different completions. The first stands, own words before
@@ -50,7 +48,6 @@ class RecordedTeacher:
         released: RecordedTeacher | None = None,
     ) -> None:
         self.name = "recorded"
-        self.unrecorded = 0
         self.ambiguous = 0
         self._task = task
         self._usage = Usage()
@@ -109,7 +106,6 @@ class RecordedTeacher:
         distinct = list(dict.fromkeys(questions))
         found = {question: self._found(question) for question in distinct}
         empty = sum(not completion.text for completion in found.values())
-        self.unrecorded += empty
         self._usage = replace(
             self._usage,
             prompts=self._usage.prompts + len(distinct),

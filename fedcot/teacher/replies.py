@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from fedcot.plain_text import cut, valid_unicode
 from fedcot.teacher.failures import malformed
 from fedcot.teacher.teacher import Written
 
@@ -43,7 +44,7 @@ def written_reply(reply: object, *, api: str, stop: Sequence[str] = ()) -> Writt
     if text is not None and not isinstance(text, str):
         raise malformed("a reply without a text")
     text = text or ""
-    kept = _before(valid_unicode(text), stop)
+    kept = cut(valid_unicode(text), stop)
     usage = reply.get("usage")
     usage = usage if isinstance(usage, dict) else {}
     return Written(
@@ -70,17 +71,6 @@ def listed_models(reply: object) -> list[str]:
     if not all(isinstance(name, str) and name for name in names):
         raise malformed("a reply without a list of models")
     return [valid_unicode(str(name)) for name in names]
-
-
-def valid_unicode(text: str) -> str:
-    """Replace lone surrogates, which UTF-8 cannot carry, by question marks."""
-    return text.encode("utf-8", "replace").decode("utf-8")
-
-
-def _before(text: str, stop: Sequence[str]) -> str:
-    """Return a text up to the first of the stop texts."""
-    found = [at for word in stop if (at := text.find(word)) >= 0]
-    return text[: min(found)] if found else text
 
 
 def _count(value: Any) -> int:

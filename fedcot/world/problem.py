@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fedcot.data.schema import Record
-from fedcot.world.vocabulary import normalize
+from fedcot.plain_text import normalize
 
 Operation = Literal["add", "subtract", "multiply", "compare"]
 SYMBOLS = ("+", "-", "*", "=", ",", "or")

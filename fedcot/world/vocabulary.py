@@ -8,10 +8,8 @@ import re
 from dataclasses import fields
 from functools import cache
 
-from fedcot.normal_form import normalize
+from fedcot.plain_text import normalize
 from fedcot.world.families import FAMILIES, NAMES, Change
-
-__all__ = ["cause_words", "normalize", "question_words"]
 
 LARGEST_QUESTION_NUMBER = 40
 # The longest question of a client domain at trained depth, in words. Every released

@@ -58,6 +58,7 @@ def _evaluate(
     base: LoadedModel | None = None,
     adapter: Adapter | None = None,
     task: WorldTask | None = None,
+    batch_size: int = 128,
     **settings: int,
 ) -> Score:
     return evaluate_student(
@@ -67,6 +68,7 @@ def _evaluate(
         settings=TrainingSettings(),
         prompt=prompt,
         task=task or WorldTask(),
+        batch_size=batch_size,
         **settings,
     )
 

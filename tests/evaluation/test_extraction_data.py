@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fedcot.evaluation.extraction import extract, read_answer, split_answer
-from fedcot.models.stopping import cut
+from fedcot.plain_text import cut
 
 STOP = ("\n\n", "Q:")
 

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedcot.evaluation.metrics import (
-    chance_p_value,
     mean_and_stderr,
     paired_p_value,
     perplexity,
@@ -80,23 +79,3 @@ def test_perplexity_has_guards() -> None:
         perplexity(0.1, 1)
     with pytest.raises(ValueError, match="tokens"):
         perplexity(-0.1, -1)
-
-
-@given(st.integers(1, 12), st.integers(0, 12), st.sampled_from([0.2, 0.5, 0.75]))
-def test_chance_is_compared_by_enumerating_all_outcomes(
-    n: int, hits: int, chance: float
-) -> None:
-    hits = min(hits, n)
-    odds = [math.comb(n, k) * chance**k * (1 - chance) ** (n - k) for k in range(n + 1)]
-    # Two-sided: all counts that are no likelier than the one found.
-    expected = sum(p for p in odds if p <= odds[hits] * (1 + 1e-7))
-    assert chance_p_value(hits, n, chance) == pytest.approx(expected)
-
-
-@pytest.mark.parametrize(
-    ("hits", "n", "chance"),
-    [(1, 0, 0.2), (-1, 4, 0.2), (5, 4, 0.2), (1, 4, 0), (1, 4, 1)],
-)
-def test_impossible_guesses_are_refused(hits: int, n: int, chance: float) -> None:
-    with pytest.raises(ValueError, match="chance"):
-        chance_p_value(hits, n, chance)

@@ -128,6 +128,7 @@ def test_saved_adapters_give_the_scores_of_the_summary_again(tmp_path, monkeypat
         settings=training_settings(config),
         prompt="predict",
         task=WorldTask(),
+        batch_size=config.evaluation_batch_size,
     )
     reported = numbers_of(run)["accuracy"]["standalone"]
     # Something was learnt, so the base alone would not pass.

@@ -214,7 +214,7 @@ def test_a_cut_prompt_still_begins_as_every_text_does(models) -> None:
 def test_the_model_s_own_positions_are_a_limit_too(models) -> None:
     for name, found in (("gpt2", 128), ("bart", 128), ("llama", 128), ("t5", None)):
         loaded = load_model(models[name], "student")
-        assert position_limit(loaded) == found
+        assert position_limit(loaded.model) == found
         assert sequence_limit(loaded) == (found or 512)
     short = load_model(models["gpt2"], "student", ModelOptions(max_sequence_tokens=64))
     assert sequence_limit(short) == 64

@@ -5,7 +5,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from fedcot.models.stopping import StopTexts, cut
+from fedcot.models.stopping import StopTexts
+from fedcot.plain_text import cut
 
 BYTES = sorted(pre_tokenizers.ByteLevel.alphabet())
 

@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
+from fedcot import node_private
 from fedcot.config import RunConfig
 from fedcot.node_private import PrivateTraining
 from fedcot.privacy.ledger import Ledger
-from fedcot.student import dp
 
 CONFIG = RunConfig(
     token_epsilon=8.0,
@@ -52,7 +52,9 @@ def test_every_training_is_charged_to_every_record_that_takes_part(tmp_path):
 def test_noise_is_the_system_s_unless_a_test_asks_for_a_tape(monkeypatch):
     given = []
     monkeypatch.setattr(
-        dp, "train_adapter_privately", lambda *_, source, **__: given.append(source)
+        node_private,
+        "train_adapter_privately",
+        lambda *_, source, **__: given.append(source),
     )
 
     def noise(*, tape=False, partition=0, arm="fedcot", server_round=1):

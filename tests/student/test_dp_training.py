@@ -11,7 +11,7 @@ from dp_accounting import (
 )
 from dp_accounting.pld import PLDAccountant
 
-from fedcot import node_training
+from fedcot import node_private, node_training
 from fedcot.arms import exposes_by_adapter, trains_privately
 from fedcot.config import RunConfig
 from fedcot.data.schema import Rationale, Record
@@ -235,13 +235,13 @@ def distil(trainer: NodeTraining, server_round: int = 1, **changes):
 
 def test_a_node_trains_privately_what_it_sends(tmp_path, monkeypatch):
     seen = []
-    plain = dp.train_adapter_privately
+    plain = node_private.train_adapter_privately
 
     def watched(base, records, settings, **given):
         seen.append((records, given["privacy"]))
         return plain(base, records, settings, **given)
 
-    monkeypatch.setattr(dp, "train_adapter_privately", watched)
+    monkeypatch.setattr(node_private, "train_adapter_privately", watched)
     trainer = node(tmp_path, monkeypatch)
     (outcome,), adapters = distil(trainer, granted={"key0", "key1", "key2"})
     ((records, used),) = seen

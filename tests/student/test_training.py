@@ -133,6 +133,7 @@ def test_saved_adapters_load_with_peft_and_write_the_same(tmp_path: Path) -> Non
         settings=SETTINGS,
         prompt="predict",
         task=WorldTask(),
+        batch_size=8,
     )
     assert score.n == len(score.correct) == 6
 

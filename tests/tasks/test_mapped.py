@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedcot.data.schema import Rationale, Record
+from fedcot.plain_text import cut
 from fedcot.privacy.vocabulary import Vocabulary
-from fedcot.tasks.mapped import MappedTask, cut
+from fedcot.tasks.mapped import MappedTask
 from fedcot.tasks.mapping import load_mapping, shipped_mappings
 from fedcot.tasks.registry import task_of
 from tests.tasks.writing import CHOICES, SUMS, write_mapping

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from fedcot.errors import ConfigError, TeacherError
 from fedcot.tasks.task import TeacherPrompt
 from fedcot.teacher import endpoint_client
-from fedcot.teacher.endpoint import EndpointWriter, checked_base_url, is_endpoint
+from fedcot.teacher.endpoint import EndpointWriter
 from fedcot.teacher.failures import PassingFailure
 from fedcot.teacher.rate_limit import (
     FIRST_PAUSE,
@@ -28,6 +28,7 @@ from fedcot.teacher.rate_limit import (
 )
 from fedcot.teacher.replies import listed_models, written_reply
 from fedcot.teacher.teacher import Written
+from fedcot.teacher_source import checked_base_url, is_endpoint
 from tests.teacher.fault_server import (
     PATIENCE,
     FaultServer,

@@ -57,7 +57,6 @@ def test_a_recorded_question_gets_its_own_completion() -> None:
     ]
     assert answers == expected * 2
     assert len({answer.prompt_hash for answer in answers}) == 2
-    assert teacher.unrecorded == 0
     assert teacher.usage == Usage(prompts=2)
 
 
@@ -70,7 +69,6 @@ def test_what_was_never_recorded_gets_nothing_and_is_counted() -> None:
         asked, on_progress=lambda done, of: told.append((done, of))
     )
     assert answers == [completion(one, "", None) for one in asked]
-    assert teacher.unrecorded == 3
     assert teacher.usage == Usage(prompts=3, empty=3)
     assert told == [(3, 3)]
 
@@ -84,7 +82,6 @@ def test_a_question_is_also_found_in_the_words_of_the_vocabulary() -> None:
         assert TASK.question(VOCABULARY.decode_parts(ids)) == one
     answers = teacher.answer(asked)
     assert [answer.text for answer in answers] == ["look answer: 7", "see answer: 8"]
-    assert teacher.unrecorded == 0
     assert teacher.ambiguous == 0
     # Without the vocabulary they are strangers.
     stranger = RecordedTeacher(TASK, RECORDS)
