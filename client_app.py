@@ -12,6 +12,13 @@ from typing import Any, TypeVar
 from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
 
+from fedcot.community.member import Member
+from fedcot.community.messages import (
+    CoalitionTrainRequest,
+    StudentsRequest,
+    SyntheticRequest,
+    TracesRequest,
+)
 from fedcot.config import RunConfig
 from fedcot.node import Node
 from fedcot.node_errors import describe, keep_traceback
@@ -25,6 +32,7 @@ from fedcot.records import (
 )
 
 Request = TypeVar("Request", bound=Wire)
+Side = TypeVar("Side", Node, Member)
 logger = logging.getLogger("flwr.fedcot")
 app = ClientApp()
 
@@ -32,32 +40,57 @@ app = ClientApp()
 @app.query("identify")
 def identify(message: Message, context: Context) -> Message:
     """Say who this node is."""
-    return _answer(message, context, IdentifyRequest, Node.identify)
+    return _answer(message, context, IdentifyRequest, Node.identify, Node)
 
 
 @app.query("perturb")
 def perturb(message: Message, context: Context) -> Message:
     """Release this round's prompts."""
-    return _answer(message, context, PerturbRequest, Node.perturb)
+    return _answer(message, context, PerturbRequest, Node.perturb, Node)
 
 
 @app.train("distill")
 def distill(message: Message, context: Context) -> Message:
     """Train the students on the rationales that came back."""
-    return _answer(message, context, DistillRequest, Node.distil)
+    return _answer(message, context, DistillRequest, Node.distil, Node)
 
 
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
     """Score the students."""
-    return _answer(message, context, EvaluateRequest, Node.evaluate)
+    return _answer(message, context, EvaluateRequest, Node.evaluate, Node)
+
+
+@app.query("traces")
+def traces(message: Message, context: Context) -> Message:
+    """Offer the traces that their owner lets reach the coalitions that ask."""
+    return _answer(message, context, TracesRequest, Member.offer, Member)
+
+
+@app.train("coalition")
+def coalition(message: Message, context: Context) -> Message:
+    """Train the adapters of this member's coalitions."""
+    return _answer(message, context, CoalitionTrainRequest, Member.train, Member)
+
+
+@app.train("generator")
+def generator(message: Message, context: Context) -> Message:
+    """Train a generator and send what it writes."""
+    return _answer(message, context, SyntheticRequest, Member.write, Member)
+
+
+@app.evaluate("students")
+def students(message: Message, context: Context) -> Message:
+    """Score students of coalitions on this member's questions."""
+    return _answer(message, context, StudentsRequest, Member.score, Member)
 
 
 def _answer(
     message: Message,
     context: Context,
     request_type: type[Request],
-    handle: Callable[[Node, Request], Wire],
+    handle: Callable[[Side, Request], Wire],
+    side: Callable[[RunConfig, Owner], Side],
 ) -> Message:
     """Run one handler; whatever fails, no text of it goes to the server."""
     request: Request | None = None
@@ -65,8 +98,8 @@ def _answer(
         config = RunConfig.from_run_config(context.run_config)
         request = request_type.decode(message.content)
         with _time_limit(config.phase_timeout):
-            node = Node(config, Owner.from_node_config(context.node_config))
-            content = handle(node, request).encode()
+            own = side(config, Owner.from_node_config(context.node_config))
+            content = handle(own, request).encode()
         return Message(content, reply_to=message)
     # Everything is caught, because an exception's text may quote a private question
     # and Flower would send it. It is kept on the node.

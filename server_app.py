@@ -8,7 +8,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from fedcot import provenance
-from fedcot.budget import check_prompt_epsilon, plan_run, record_limit
+from fedcot.budget import check_prompt_epsilon, plan_run
 from fedcot.config import RunConfig
 from fedcot.data.partition import load_public_bank
 from fedcot.errors import FedcotError
@@ -30,11 +30,13 @@ from fedcot.privacy.selection import SelectionChannel
 from fedcot.report.model_card import write_cards
 from fedcot.resuming import check_resuming, check_same_run, data_hash
 from fedcot.runs import RunDirectory, default_root, new_run_key
+from fedcot.settings import COMMUNITY
 from fedcot.tasks.registry import configured_task
 from fedcot.teacher.configured import configured_teacher
 from fedcot.teacher.teacher import Teacher
-from strategies import AccountedStrategy, FedCoT, PrivacyAccountant, Public, Results
-from strategies.composition import best_order
+from strategies import AccountedStrategy, FedCoT, Public, Results
+from strategies.accounting import configured_accountant
+from strategies.community_run import run_community
 from strategies.evolution import BankEvolution
 from strategies.privacy_report import privacy_report
 from strategies.requests import planned_steps
@@ -81,6 +83,8 @@ def run(grid: Grid, config: RunConfig, teacher: Teacher | None = None) -> RunDir
     FedcotError
         The run failed; its summary says why.
     """
+    if config.mode == COMMUNITY:
+        return run_community(grid, config, _public(config), teacher)
     if config.resume:
         check_resuming(config)
     public = _public(config)
@@ -113,7 +117,10 @@ def run(grid: Grid, config: RunConfig, teacher: Teacher | None = None) -> RunDir
             results=Results(directory, config),
             run_key=run_key,
         )
-        accounted = AccountedStrategy(strategy, _accountant(config, directory))
+        accountant = configured_accountant(
+            config, directory.ledger, planned_steps(config)
+        )
+        accounted = AccountedStrategy(strategy, accountant)
         try:
             accounted.start(grid, num_rounds=config.num_server_rounds)
         # Whatever goes wrong, the run directory says so; the error goes on to Flower.
@@ -165,15 +172,6 @@ def _evolution(config: RunConfig, channel: Channel) -> BankEvolution | None:
     if not (config.bank_variations and isinstance(channel, SelectionChannel)):
         return None
     return BankEvolution(channel, configured_public_model(config), config.seed)
-
-
-def _accountant(config: RunConfig, directory: RunDirectory) -> PrivacyAccountant:
-    return PrivacyAccountant(
-        directory.ledger,
-        record_epsilon=record_limit(config),
-        delta=config.delta,
-        order=best_order(planned_steps(config), delta=config.delta),
-    )
 
 
 def _finish(

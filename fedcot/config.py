@@ -16,9 +16,12 @@ from typing import Any, Self
 
 from fedcot import rules
 from fedcot.arms import needs_raw_prompts
+from fedcot.community.setting_rules import check_communities
+from fedcot.community.settings import PERTURBED, CommunitySettings
 from fedcot.errors import ConfigError
 from fedcot.rules import Scalar, key_of, shown
 from fedcot.settings import (
+    COMMUNITY,
     DATASET,
     RECORDED,
     WORLD,
@@ -35,6 +38,7 @@ from fedcot.teacher_source import checked_base_url, is_endpoint
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(
     # The last group comes first in the order of the fields.
+    CommunitySettings,
     LearningSettings,
     PrivacySettings,
     TeacherSettings,
@@ -66,7 +70,9 @@ class RunConfig(
             "freeze-lora-a": self.freeze_lora_a,
         }
         for key, is_set in shared_only.items():
-            if is_set and self.aggregation == "none":
+            # A coalition's adapters always leave their members.
+            stays = self.aggregation == "none" and self.mode != COMMUNITY
+            if is_set and stays:
                 raise ConfigError(
                     f"`{key}` must be left at its default with personal adapters "
                     "(`aggregation=none`), because they never leave a client, found it "
@@ -94,6 +100,7 @@ class RunConfig(
                 f"an endpoint, found {', '.join(raw)}; leave them out, or pass "
                 "`-c raw-to-endpoint=true` if it may see private questions."
             )
+        check_communities(self)
         if self.dataset == WORLD:
             self._check_world()
         else:
@@ -146,7 +153,13 @@ class RunConfig(
 
     @property
     def arm_names(self) -> tuple[str, ...]:
-        """The arms in the order given."""
+        """The arms in the order given.
+
+        In mode community nothing is compared but what communities share, and of the
+        arms there is the one that perturbs questions, if they share such traces.
+        """
+        if self.mode == COMMUNITY:
+            return ("fedcot",) if PERTURBED in self.sharing_names else ()
         return rules.split_list(self.arms)
 
     @classmethod

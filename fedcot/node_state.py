@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from fedcot.errors import ConfigError
+from fedcot.rules import split_list
 from fedcot.runs import write_json
 
 UNLIMITED = float("inf")
@@ -57,6 +58,10 @@ class Owner:
         Folder that a dataset's files lie in; a run cannot choose another one.
     dataset : str
         The mapping of those files, a shipped name or a path; empty for none.
+    community : str
+        Whose member this node is; empty for none.
+    partners : tuple of str
+        Communities that may be in one coalition with it, its own among them.
     """
 
     partition_id: int
@@ -68,6 +73,8 @@ class Owner:
     allow_raw_prompts: bool
     data_dir: Path | None = None
     dataset: str = ""
+    community: str = ""
+    partners: tuple[str, ...] = ()
 
     @classmethod
     def from_node_config(cls, node_config: Mapping[str, Any]) -> Self:
@@ -110,6 +117,8 @@ class Owner:
             allow_raw_prompts=_flag(node_config, "allow-raw-prompts") or simulated,
             data_dir=Path(data_dir) if data_dir else None,
             dataset=str(node_config.get("dataset", "")),
+            community=str(node_config.get("community", "")),
+            partners=split_list(str(node_config.get("partners", ""))),
         )
 
     def folder(self, run_dir: str) -> Path:

@@ -264,7 +264,7 @@ class NodeTraining:
         self, arm: str, request: DistillRequest
     ) -> Mapping[str, torch.Tensor] | None:
         if arm in request.adapters:
-            return _tensors(request.adapters[arm])
+            return tensors(request.adapters[arm])
         own = self._store(arm).newest(before=request.server_round)
         if own is None and starts_together(self.config):
             return first_adapter(self.base, self.config)
@@ -280,7 +280,7 @@ class NodeTraining:
     ) -> ArmScore:
         adapter: Mapping[str, torch.Tensor] | None = None
         if arm in request.adapters:
-            adapter = _tensors(request.adapters[arm])
+            adapter = tensors(request.adapters[arm])
         elif arm not in UNTRAINED:
             adapter = self._store(arm).newest(before=request.server_round + 1)
         score = evaluate_student(
@@ -371,7 +371,8 @@ def first_adapter(base: Base, config: RunConfig) -> dict[str, torch.Tensor]:
     return new_adapter(base, training_settings(config), seed=seed)
 
 
-def _tensors(adapter: Adapter) -> dict[str, torch.Tensor]:
+def tensors(adapter: Adapter) -> dict[str, torch.Tensor]:
+    """Return an adapter that was received, as tensors of its own."""
     return {k: torch.from_numpy(np.array(value)) for k, value in adapter.items()}
 
 

@@ -146,8 +146,8 @@ class PerturbRequest(Wire):
 
     def __post_init__(self) -> None:
         """Check what becomes file names on the client: the run key and the sources."""
-        _check_run(self.run_key, self.server_round)
-        _check_names("sources", self.sources, ASKED_SOURCES)
+        check_run(self.run_key, self.server_round)
+        check_names("sources", self.sources, ASKED_SOURCES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,9 +207,9 @@ class DistillRequest(Wire):
 
     def __post_init__(self) -> None:
         """Check what becomes file names on the client: the run key and the arms."""
-        _check_run(self.run_key, self.server_round)
-        _check_names("arms", self.arms, ARMS)
-        _check_names("adapters", tuple(self.adapters), ARMS)
+        check_run(self.run_key, self.server_round)
+        check_names("arms", self.arms, ARMS)
+        check_names("adapters", tuple(self.adapters), ARMS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,9 +235,9 @@ class EvaluateRequest(Wire):
 
     def __post_init__(self) -> None:
         """Check what becomes file names on the client: the run key and the arms."""
-        _check_run(self.run_key, self.server_round)
-        _check_names("arms", self.arms, ARMS)
-        _check_names("adapters", tuple(self.adapters), ARMS)
+        check_run(self.run_key, self.server_round)
+        check_names("arms", self.arms, ARMS)
+        check_names("adapters", tuple(self.adapters), ARMS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -301,14 +301,15 @@ def _float32(name: str, value: Any) -> NDArray[np.float32]:
     return value
 
 
-def _check_run(key: str, server_round: int) -> None:
+def check_run(key: str, server_round: int) -> None:
+    """Refuse what must not become a folder name, or a round that would never end."""
     if not isinstance(key, str) or RUN_KEY.fullmatch(key) is None:
         raise WireError("`run-key` must be 16 hex digits.")
     if not 1 <= server_round <= LAST_ROUND:
         raise WireError(f"`server-round` must be from 1 to {LAST_ROUND}.")
 
 
-def _check_names(field_name: str, names: Sequence[str], known: Sequence[str]) -> None:
+def check_names(field_name: str, names: Sequence[str], known: Sequence[str]) -> None:
     """Refuse names that are not known; the bad one is not quoted."""
     if not set(names) <= set(known) or len(set(names)) != len(names):
         allowed = ", ".join(known)

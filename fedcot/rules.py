@@ -67,6 +67,7 @@ NOISE: Final = Rule(
 NORM: Final = Rule("from 1e-100 to 1e100", lambda value: 1e-100 <= value <= 1e100)
 OPEN_UNIT: Final = Rule("inside (0, 1)", lambda value: 0 < value < 1)
 SHARE: Final = Rule("inside (0, 1]", lambda value: 0 < value <= 1)
+UNIT: Final = Rule("inside [0, 1]", lambda value: 0 <= value <= 1)
 PART: Final = Rule("inside [0, 1)", lambda value: 0 <= value < 1)
 DEVICE: Final = Rule(
     "auto, cpu, mps, cuda or cuda:N",

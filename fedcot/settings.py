@@ -37,7 +37,9 @@ PAIRINGS: Final = ("perturbed", "original", "adapted")
 AGGREGATIONS: Final = ("none", "fedavg")
 WORLD_PARTITIONERS: Final = ("domain", "iid")
 PARTITIONERS: Final = (*WORLD_PARTITIONERS, "dirichlet", "label", "natural-id")
-MODES: Final = ("fedcot",)
+FEDCOT: Final = "fedcot"
+COMMUNITY: Final = "community"
+MODES: Final = (FEDCOT, COMMUNITY)
 WORLD: Final = "world"
 # Where a vocabulary or a bank is made of the dataset's public share.
 DATASET: Final = "dataset"
@@ -52,7 +54,12 @@ TEACHER_APIS: Final = ("chat", "completions")
 class DataSettings:
     """What is compared, on which data, split how."""
 
-    mode: str = setting("fedcot", one_of(*MODES), "way of sharing reasoning")
+    mode: str = setting(
+        FEDCOT,
+        one_of(*MODES),
+        "way of sharing reasoning: rationales of perturbed prompts, or the traces of "
+        "communities",
+    )
     dataset: str = setting(
         WORLD,
         rules.TEXT,

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from fedcot.budget import record_limit
+from fedcot.config import RunConfig
 from fedcot.errors import PrivacyBudgetExhausted
 from fedcot.privacy.accounting import NEIGHBORING_RELATION
 from fedcot.privacy.nats import limit_in_nano_nats
@@ -26,7 +28,12 @@ from strategies.account import (
     steps_of,
 )
 from strategies.account_book import AccountBook
-from strategies.composition import DEFAULT_ORDER, Gaussians, gaussian_epsilon
+from strategies.composition import (
+    DEFAULT_ORDER,
+    Gaussians,
+    best_order,
+    gaussian_epsilon,
+)
 from strategies.events import (
     AggregateEvent,
     PrivacyEvent,
@@ -39,6 +46,28 @@ METHOD: Final = (
     "pure epsilons of a record's prompts added up; Gaussian steps by Renyi privacy at "
     f"one fixed order under {NEIGHBORING_RELATION}"
 )
+
+
+def configured_accountant(
+    config: RunConfig, path: Path, planned: Gaussians
+) -> "PrivacyAccountant":
+    """Return the accountant of a run.
+
+    Parameters
+    ----------
+    config : RunConfig
+        Its limit for one record, and delta.
+    path : Path
+        The server's ledger.
+    planned : mapping of (float, float) to int
+        Steps of DP-SGD that the run plans, by noise multiplier and sampling rate.
+    """
+    return PrivacyAccountant(
+        path,
+        record_epsilon=record_limit(config),
+        delta=config.delta,
+        order=best_order(planned, delta=config.delta),
+    )
 
 
 @dataclass(frozen=True, slots=True)

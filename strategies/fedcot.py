@@ -5,31 +5,27 @@ Paper: https://arxiv.org/abs/2406.12403. Client side: `fedcot.node.Node`.
 
 import logging
 import math
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Mapping, Sequence
 
 from flwr.serverapp import Grid
 
 from fedcot.arms import SOURCES, shares_adapter
 from fedcot.budget import check_variations
 from fedcot.config import RunConfig
-from fedcot.errors import FedcotError
 from fedcot.privacy.accounting import NEIGHBORING_RELATION
 from fedcot.privacy.sampler import SEEDED_GUARANTEE
 from fedcot.records import (
     EVALUATE,
-    QUERY_IDENTIFY,
     QUERY_PERTURB,
     TRAIN_DISTILL,
-    Wire,
 )
 from fedcot.report.reader import nats
 from fedcot.teacher.teacher import Teacher
 from strategies.aggregation import Adapter, weighted_mean
 from strategies.client_privacy import configured_mean, starting_adapter
 from strategies.events import AggregateEvent, TrainingEvent
-from strategies.exchange import Exchange, wait_for_nodes
-from strategies.intake import PHASE_OF, Intake
-from strategies.phased import Phase, PhasedStrategy
+from strategies.intake import Intake
+from strategies.phased import Phase
 from strategies.questions import AnswerBook
 from strategies.requests import (
     Public,
@@ -39,12 +35,13 @@ from strategies.requests import (
     private_arms,
 )
 from strategies.results import Results
-from strategies.state import RoundState, sample_partitions
+from strategies.state import RoundState
+from strategies.talking import TalkingStrategy
 
 logger = logging.getLogger("flwr.fedcot")
 
 
-class FedCoT(PhasedStrategy):
+class FedCoT(TalkingStrategy):
     """Identify, perturb, answer, distil, aggregate, evaluate.
 
     Parameters
@@ -70,13 +67,11 @@ class FedCoT(PhasedStrategy):
         results: Results,
         run_key: str,
     ) -> None:
-        super().__init__(results)
-        self.config = config
+        super().__init__(config, results)
         self.book = AnswerBook(teacher)
         self.public = public
         self.requests = Requests(config, public, run_key=run_key, run=results.run)
         self.arms = config.arm_names
-        self._exchange: Exchange | None = None
 
     @property
     def phases(self) -> tuple[tuple[str, Phase], ...]:
@@ -89,15 +84,6 @@ class FedCoT(PhasedStrategy):
             ("aggregate", self.aggregate),
             ("evaluate", self.evaluate),
         )
-
-    @property
-    def traffic(self) -> dict[str, int]:
-        """Bytes of all messages so far, both ways."""
-        exchange = self._exchange
-        return {
-            "uplink_bytes": exchange.uplink_bytes if exchange else 0,
-            "downlink_bytes": exchange.downlink_bytes if exchange else 0,
-        }
 
     def summary(self) -> None:
         """Log the settings that decide the outcome."""
@@ -130,32 +116,9 @@ class FedCoT(PhasedStrategy):
 
     def identify(self, grid: Grid, state: RoundState) -> None:
         """Learn once which partition each node holds, then sample this round's."""
-        if self._exchange is None:
-            self._exchange = Exchange(
-                grid, timeout=self.config.phase_timeout, on_failure=self._on_failure
-            )
-        if not state.members:
-            nodes = wait_for_nodes(
-                grid,
-                self.config.num_partitions,
-                timeout=self.config.phase_timeout,
-                on_change=self._on_nodes,
-            )
-            state.expected = len(nodes)
-            request = self.requests.identify()
-            for node_id in nodes:
-                self._talk.send(node_id, QUERY_IDENTIFY, request, group_id="0")
-            self._receive_all(QUERY_IDENTIFY)
-            self._require(state.members, QUERY_IDENTIFY)
+        if self.meet(grid, state, self.requests.identify()):
             self.arms = allowed_arms(self.arms, state.members)
-            self.results.run.keep_members(len(state.members))
             check_variations(self.config, len(state.members))
-        state.sampled = sample_partitions(
-            state.members,
-            fraction=self.config.fraction_train,
-            seed=self.config.seed,
-            server_round=state.server_round,
-        )
         state.expected = self.requests.expected_prompts(state, self.arms)
         logger.info("├── Clients: %d of %d", len(state.sampled), len(state.members))
 
@@ -176,7 +139,7 @@ class FedCoT(PhasedStrategy):
             sources = asked_sources(self.arms, granted=granted)
             if sources:
                 request = self.requests.perturb(state, partition, sources)
-                self._send_to(partition, QUERY_PERTURB, request)
+                self.send_to(partition, QUERY_PERTURB, request)
 
     def answer(self, grid: Grid, state: RoundState) -> None:
         """Answer what has arrived and send it off; nobody waits for the slowest."""
@@ -184,21 +147,21 @@ class FedCoT(PhasedStrategy):
             ready = self._unanswered(state)
             if ready:
                 self._answer(state, ready)
-            elif self._talk.waits_for(QUERY_PERTURB):
-                self._receive()
+            elif self.talk.waits_for(QUERY_PERTURB):
+                self.receive()
             else:
                 break
-        self._require(state.answered, QUERY_PERTURB)
+        self.require(state.answered, QUERY_PERTURB)
 
     def distil(self, grid: Grid, state: RoundState) -> None:
         """Wait until every client that got its rationales has trained."""
-        if not self._talk.waits_for(TRAIN_DISTILL):
+        if not self.talk.waits_for(TRAIN_DISTILL):
             untrained = state.answered.keys() - state.trained.keys() - state.withheld
             for partition in sorted(untrained):
                 self._send_rationales(state, partition)
-        self._receive_all(TRAIN_DISTILL)
+        self.receive_all(TRAIN_DISTILL)
         if not state.answered.keys() <= state.withheld:
-            self._require(state.trained, TRAIN_DISTILL)
+            self.require(state.trained, TRAIN_DISTILL)
 
     def aggregate(self, grid: Grid, state: RoundState) -> None:
         """Average the adapters that came up, each arm by itself."""
@@ -258,12 +221,12 @@ class FedCoT(PhasedStrategy):
         for partition in partitions:
             if partition not in state.evaluated:
                 request = self.requests.evaluate(state, partition, arms, final=final)
-                self._send_to(partition, EVALUATE, request)
+                self.send_to(partition, EVALUATE, request)
         if final:
             self.results.measure_teacher(self.book.teacher, state.members)
             self.results.measure_data(state.members)
-        self._receive_all(EVALUATE)
-        self._require(state.evaluated, EVALUATE)
+        self.receive_all(EVALUATE)
+        self.require(state.evaluated, EVALUATE)
         for arm, score in self.results.accuracy().items():
             logger.info("├──> %s: %.3f ± %.3f", arm, score["mean"], score["stderr"])
 
@@ -309,7 +272,7 @@ class FedCoT(PhasedStrategy):
             state.withheld.add(partition)
             return
         request = self.requests.distil(state, partition, arms)
-        self._send_to(partition, TRAIN_DISTILL, request)
+        self.send_to(partition, TRAIN_DISTILL, request)
 
     def _unanswered(self, state: RoundState) -> list[int]:
         """Return the clients whose prompts are here, or who have none to send."""
@@ -325,47 +288,11 @@ class FedCoT(PhasedStrategy):
             )
         ]
 
-    def _on_nodes(self, connected: int) -> None:
-        """Say how many nodes are there: the first sign of life of a run."""
-        total = max(connected, self.config.num_partitions, 1)
-        self.results.progress("identify", 1, 0, total, nodes_connected=connected)
-
-    def _receive(self) -> None:
-        """Take in what has arrived, by partition so that the order says nothing."""
-        place = {m.node_id: p for p, m in self.state.members.items()}
-        answers = self._talk.poll()
-        for answer in sorted(answers, key=lambda a: place.get(a.node_id, a.node_id)):
-            self._intake.take(self.state, answer)
-
-    def _receive_all(self, message_type: str) -> None:
-        while self._talk.waits_for(message_type):
-            self._receive()
-
     @property
-    def _intake(self) -> Intake:
+    def replies(self) -> Intake:
+        """What takes replies in."""
+
         def trainings(state: RoundState, partition: int) -> tuple[TrainingEvent, ...]:
             return self.requests.trainings(state, partition, self.arms)
 
         return Intake(self.public.channel_of, self.spending, self.results, trainings)
-
-    def _require(self, done: Sized, message_type: str) -> None:
-        """Go on with those that are left; without any, the run is over."""
-        if done:
-            return
-        phase = PHASE_OF[message_type]
-        reasons = self.state.failures[-1:] or ["no reply"]
-        raise FedcotError(f"no client came through the phase {phase}: {reasons[0]}")
-
-    def _on_failure(self, node_id: int, message_type: str, reason: str) -> None:
-        self._intake.fail(self.state, node_id, message_type, reason)
-
-    def _send_to(self, partition: int, message_type: str, request: Wire) -> None:
-        node_id = self.state.members[partition].node_id
-        group = str(self.state.server_round)
-        self._talk.send(node_id, message_type, request, group_id=group)
-
-    @property
-    def _talk(self) -> Exchange:
-        if self._exchange is None:
-            raise RuntimeError("A phase ran before `identify` opened the exchange.")
-        return self._exchange

@@ -66,32 +66,22 @@ class Intake:
         except (WireError, PrivacyBudgetExhausted) as error:
             self.fail(state, answer.node_id, answer.message_type, str(error))
 
+    def phase_of(self, message_type: str) -> str:
+        """Return what users call the phase of a message."""
+        return PHASE_OF[message_type]
+
     def fail(
         self, state: RoundState, node_id: int, message_type: str, reason: str
     ) -> None:
         """Count a client that failed in a phase."""
-        partition = _partition_of(state, node_id)
-        who = f"node {node_id}" if partition is None else f"partition {partition}"
-        phase = PHASE_OF[message_type]
-        line = f"round {state.server_round}, {phase}, {who}: {reason}"
-        state.failures.append(line)
-        logger.warning("├── Failure: %s", line)
+        note_failure(state, node_id, PHASE_OF[message_type], reason)
 
     def _identity(self, state: RoundState, answer: Answer) -> None:
-        reply = IdentifyReply.decode(answer.content)
-        if reply.partition_id in state.members:
-            raise FedcotError(
-                f"two nodes hold partition {reply.partition_id}; give each its own "
-                "`partition-id` in the node config"
-            )
-        state.members[reply.partition_id] = Member(answer.node_id, reply)
-        identified = len(state.members)
-        total = max(identified, state.expected)
-        self.results.progress("identify", state.server_round, identified, total)
+        take_identity(state, answer, self.results)
 
     def _prompts(self, state: RoundState, answer: Answer) -> None:
         reply = PerturbReply.decode(answer.content)
-        partition = _own_partition(state, answer, reply.partition_id)
+        partition = own_partition(state, answer, reply.partition_id)
         before = state.charged_delta.get(partition, 0.0)
         state.charged_delta[partition] = max(before, reply.spent_record_delta)
         # First of all: whatever is wrong with the reply, it was released.
@@ -151,7 +141,7 @@ class Intake:
 
     def _training(self, state: RoundState, answer: Answer) -> None:
         reply = DistillReply.decode(answer.content)
-        partition = _own_partition(state, answer, reply.partition_id)
+        partition = own_partition(state, answer, reply.partition_id)
         for event in self.trainings(state, partition):
             if event.arm in reply.adapters:
                 self.spending.after_receive(state, event)
@@ -178,7 +168,7 @@ class Intake:
 
     def _scores(self, state: RoundState, answer: Answer) -> None:
         reply = EvaluateReply.decode(answer.content)
-        partition = _own_partition(state, answer, reply.partition_id)
+        partition = own_partition(state, answer, reply.partition_id)
         state.metrics_sent |= bool(reply.scores) or not reply.withheld
         state.evaluated[partition] = reply
         self.results.note_scores(state.server_round, answer, reply)
@@ -191,15 +181,46 @@ class Intake:
         self.results.progress(phase, state.server_round, done, total, **more)
 
 
-def _own_partition(state: RoundState, answer: Answer, claimed: int) -> int:
-    if _partition_of(state, answer.node_id) != claimed:
+def note_failure(state: RoundState, node_id: int, phase: str, reason: str) -> None:
+    """Write one line about a client that failed in a phase."""
+    partition = partition_of(state, node_id)
+    who = f"node {node_id}" if partition is None else f"partition {partition}"
+    line = f"round {state.server_round}, {phase}, {who}: {reason}"
+    state.failures.append(line)
+    logger.warning("├── Failure: %s", line)
+
+
+def take_identity(state: RoundState, answer: Answer, results: Results) -> None:
+    """Note who a node is.
+
+    Raises
+    ------
+    FedcotError
+        Two nodes say that they hold one partition.
+    """
+    reply = IdentifyReply.decode(answer.content)
+    if reply.partition_id in state.members:
+        raise FedcotError(
+            f"two nodes hold partition {reply.partition_id}; give each its own "
+            "`partition-id` in the node config"
+        )
+    state.members[reply.partition_id] = Member(answer.node_id, reply)
+    identified = len(state.members)
+    total = max(identified, state.expected)
+    results.progress("identify", state.server_round, identified, total)
+
+
+def own_partition(state: RoundState, answer: Answer, claimed: int) -> int:
+    """Return the partition of a node; refuse an answer in another one's name."""
+    if partition_of(state, answer.node_id) != claimed:
         raise WireError(
             f"A node answered for partition {claimed}, which is not its own."
         )
     return claimed
 
 
-def _partition_of(state: RoundState, node_id: int) -> int | None:
+def partition_of(state: RoundState, node_id: int) -> int | None:
+    """Return the partition of a node; None before it has identified itself."""
     for partition, member in state.members.items():
         if member.node_id == node_id:
             return partition

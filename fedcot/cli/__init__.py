@@ -14,7 +14,17 @@ import click
 import typer
 
 # Each module adds its commands to the group when it is imported.
-from fedcot.cli import audit, convert, data, export, plan, privacy, vocabulary  # noqa: F401
+from fedcot.cli import (  # noqa: F401
+    audit,
+    consent,
+    convert,
+    data,
+    export,
+    plan,
+    privacy,
+    traces,
+    vocabulary,
+)
 from fedcot.cli.commands import app
 from fedcot.cli.show import complain
 from fedcot.errors import FedcotError

@@ -2,13 +2,14 @@
 
 from functools import lru_cache
 
+from fedcot.community.membership import load_member, member_size
 from fedcot.config import RunConfig
 from fedcot.data.loading import LoadedData, load_dataset, load_rows
 from fedcot.data.partitioners import Splitting, partition_rows
 from fedcot.data.schema import Partition, Record
 from fedcot.errors import ConfigError
 from fedcot.seeding import numpy_generator
-from fedcot.settings import WORLD
+from fedcot.settings import COMMUNITY, WORLD
 from fedcot.tasks.mapping import load_mapping
 from fedcot.world.families import CLIENT_NAMES, FAMILIES
 from fedcot.world.splits import DEEP_DEPTHS, TRAINED_DEPTHS, Split, draw_problems
@@ -33,6 +34,8 @@ def partition_sizes(config: RunConfig, num_partitions: int) -> tuple[int, ...]:
     ConfigError
         There are more partitions than records, or a dataset cannot be read.
     """
+    if config.mode == COMMUNITY:
+        return (member_size(config, num_partitions),) * num_partitions
     if num_partitions > config.num_records:
         raise ConfigError(
             f"`num-partitions` must be at most `num-records` ({config.num_records}), "
@@ -99,6 +102,8 @@ def load_partition(
         raise ValueError(
             f"`partition_id` must be in [0, {num_partitions}), found {partition_id}."
         )
+    if config.mode == COMMUNITY:
+        return load_member(config, partition_id, num_partitions)
     size = partition_sizes(config, num_partitions)[partition_id]
     if config.dataset != WORLD:
         return _load_dataset_partition(config, partition_id, num_partitions)

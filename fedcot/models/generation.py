@@ -68,6 +68,7 @@ def generate(
     temperature: float = 0.0,
     top_p: float = 1.0,
     seed: int = 0,
+    seeds: Sequence[int] = (),
     on_progress: Progress | None = None,
     on_written: Callable[[int, Generated], None] | None = None,
 ) -> list[Generated]:
@@ -98,6 +99,9 @@ def generate(
         A completion ends before the first of these.
     temperature, top_p, seed
         See `Sampling`; 0 is greedy.
+    seeds : sequence of int
+        One for each prompt instead of `seed`, so that one prompt can have several
+        completions.
     on_progress : callable, optional
         Called with (prompts done, prompts in all) after every batch.
     on_written : callable, optional
@@ -113,7 +117,8 @@ def generate(
         tokenizer=loaded.tokenizer,
         max_new_tokens=max_new_tokens,
         stop=tuple(word for word in stop if word),
-        sampling=Sampling(temperature, top_p, seed),
+        sampling=Sampling(temperature, top_p),
+        seeds=tuple(seeds) or (seed,) * len(prompt_ids),
     )
     prompts = [list(ids) or [_first_id(loaded.tokenizer)] for ids in prompt_ids]
     written: dict[int, Generated] = {}
@@ -207,6 +212,7 @@ class _Writing:
     max_new_tokens: int
     stop: tuple[str, ...]
     sampling: Sampling
+    seeds: tuple[int, ...]  # of each prompt
 
     def batches(
         self, prompts: list[list[int]], queue: list[int], batch_size: int
@@ -215,7 +221,11 @@ class _Writing:
         prefix = SharedPrefix.of(self.model, [prompts[index] for index in queue])
         while queue:
             rows = queue[:batch_size]
-            completions = self._attempt([prompts[row] for row in rows], prefix)
+            completions = self._attempt(
+                [prompts[row] for row in rows],
+                prefix,
+                [self.seeds[row] for row in rows],
+            )
             if completions is None:
                 batch_size = len(rows) // 2
                 _logger.warning(
@@ -228,14 +238,17 @@ class _Writing:
             yield rows, completions
 
     def _attempt(
-        self, prompts: list[list[int]], prefix: SharedPrefix | None
+        self,
+        prompts: list[list[int]],
+        prefix: SharedPrefix | None,
+        seeds: list[int],
     ) -> list[Generated] | None:
         """Return the completions of a batch; None if there is too little memory.
 
         A single prompt cannot be made smaller: its error is raised.
         """
         try:
-            return self._complete(prompts, prefix)
+            return self._complete(prompts, prefix, seeds)
         except (RuntimeError, MemoryError) as error:
             if len(prompts) == 1 or not is_out_of_memory(error):
                 raise
@@ -245,7 +258,10 @@ class _Writing:
         return None
 
     def _complete(
-        self, prompts: list[list[int]], prefix: SharedPrefix | None
+        self,
+        prompts: list[list[int]],
+        prefix: SharedPrefix | None,
+        seeds: list[int],
     ) -> list[Generated]:
         input_ids, attention_mask = self._padded(prompts, prefix)
         ends = self._end_ids()
@@ -266,7 +282,7 @@ class _Writing:
                 input_ids=input_ids.to(self.model.device),
                 attention_mask=attention_mask.to(self.model.device),
                 generation_config=self._config(ends),
-                logits_processor=self.sampling.processors(prompts),
+                logits_processor=self.sampling.processors(prompts, seeds),
                 **given,
             )
         return [

@@ -126,20 +126,22 @@ class Sampling:
     top_p : float
         In (0, 1]: only the smallest set of most likely tokens whose probabilities add
         up to this is drawn from (nucleus sampling, arXiv 1904.09751).
-    seed : int
     """
 
     temperature: float = 0.0
     top_p: float = 1.0
-    seed: int = 0
 
-    def processors(self, prompts: Sequence[Sequence[int]]) -> LogitsProcessorList:
+    def processors(
+        self, prompts: Sequence[Sequence[int]], seeds: Sequence[int]
+    ) -> LogitsProcessorList:
         """Return what turns the logits of a batch into scores to take the largest of.
 
         Parameters
         ----------
         prompts : sequence of sequence of int
             The ids of each row, without padding.
+        seeds : sequence of int
+            Of each row; with its prompt it decides what is drawn.
         """
         chain = LogitsProcessorList()
         if self.temperature == 0:
@@ -147,5 +149,6 @@ class Sampling:
         chain.append(TemperatureLogitsWarper(float(self.temperature)))
         if self.top_p < 1:
             chain.append(TopPLogitsWarper(self.top_p))
-        chain.append(GumbelNoise([prompt_digest(self.seed, ids) for ids in prompts]))
+        rows = zip(prompts, seeds, strict=True)
+        chain.append(GumbelNoise([prompt_digest(seed, ids) for ids, seed in rows]))
         return chain

@@ -35,8 +35,8 @@ class TrainingSettings:
         Peak of a schedule with 5 % linear warm-up and a cosine down to a tenth.
     local_epochs, batch_size : int
         Passes over the examples of one call, and examples of each task in a step.
-    rationale_weight : float
-        Total loss = label loss + this weight x rationale loss.
+    rationale_weight, label_weight : float
+        Total loss = label weight x label loss + rationale weight x rationale loss.
     freeze_a : bool
         Train only the half of the adapter that starts at zero (FFA-LoRA,
         https://arxiv.org/abs/2403.12313), see `is_random_half`. The mean of adapters is
@@ -51,6 +51,7 @@ class TrainingSettings:
     local_epochs: int = 8
     batch_size: int = 16
     rationale_weight: float = 1.0
+    label_weight: float = 1.0
     freeze_a: bool = False
 
     def lora(self, base: Base) -> LoraConfig:

@@ -115,11 +115,16 @@ def token_losses(
 
 
 def multi_task_loss(
-    label_loss: Tensor, rationale_loss: Tensor, *, rationale_weight: float
+    label_loss: Tensor,
+    rationale_loss: Tensor,
+    *,
+    rationale_weight: float,
+    label_weight: float = 1.0,
 ) -> Tensor:
-    """Return ``label_loss + rationale_weight * rationale_loss`` (DSS, equation 3).
+    """Return ``label_weight * label_loss + rationale_weight * rationale_loss``.
 
-    FATE-LLM's ``alpha`` is this weight divided by (1 + weight); Distilling
-    Step-by-Step's code uses the same letter for the other share.
+    Distilling Step-by-Step, equation 3, where the first weight is 1. FATE-LLM's
+    ``alpha`` is the second one divided by (1 + weight); Distilling Step-by-Step's code
+    uses the same letter for the other share.
     """
-    return label_loss + rationale_weight * rationale_loss
+    return label_weight * label_loss + rationale_weight * rationale_loss

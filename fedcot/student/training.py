@@ -188,7 +188,7 @@ def train_adapter(
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(step, steps, settings.learning_rate)
             losses = {name: task.loss(model) for name, task in tasks.items()}
-            _total(losses, settings.rationale_weight).backward()
+            _total(losses, settings).backward()
             torch.nn.utils.clip_grad_norm_(trainable, 1.0)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -230,14 +230,15 @@ def _seeded(device: torch.device, seed: int) -> Iterator[None]:
         yield
 
 
-def _total(losses: Mapping[str, Tensor], rationale_weight: float) -> Tensor:
-    nothing = torch.zeros(())
-    if "explain" not in losses:
-        return losses["predict"]
+def _total(losses: Mapping[str, Tensor], settings: TrainingSettings) -> Tensor:
+    """Return the loss of a step; a task that is alone has the weight 1."""
+    if len(losses) == 1:
+        return next(iter(losses.values()))
     return multi_task_loss(
-        losses.get("predict", nothing),
+        losses["predict"],
         losses["explain"],
-        rationale_weight=rationale_weight if "predict" in losses else 1.0,
+        rationale_weight=settings.rationale_weight,
+        label_weight=settings.label_weight,
     )
 
 

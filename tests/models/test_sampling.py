@@ -82,8 +82,7 @@ def _draws(logits: torch.Tensor, how: Sampling, seeds: range) -> torch.Tensor:
     """Return one token for each seed, from the same logits."""
     drawn = []
     for seed in seeds:
-        chosen = Sampling(how.temperature, how.top_p, seed)
-        scores = chosen.processors([[1, 2, 3]])(UNUSED, logits[None].clone())
+        scores = how.processors([[1, 2, 3]], [seed])(UNUSED, logits[None].clone())
         drawn.append(int(scores.argmax()))
     return torch.tensor(drawn)
 
@@ -186,7 +185,8 @@ def test_the_first_token_of_a_generation_follows_the_models_law() -> None:
 
 
 def test_no_temperature_is_greedy_whatever_the_seed() -> None:
-    assert len(Sampling(0.0, 0.5, 3).processors(PROMPTS)) == 0
+    seeds = range(len(PROMPTS))
+    assert len(Sampling(0.0, 0.5).processors(PROMPTS, seeds)) == 0
     found = {
         tuple(
             one.text
@@ -197,3 +197,33 @@ def test_no_temperature_is_greedy_whatever_the_seed() -> None:
         for seed in (0, 1)
     }
     assert len(found) == 1
+
+
+def test_a_prompt_has_one_completion_for_each_of_its_seeds() -> None:
+    def written(rows: list[list[int]], seeds: list[int], batch_size: int) -> list[str]:
+        found = generate(
+            BASE.model,
+            BASE,
+            rows,
+            batch_size=batch_size,
+            max_new_tokens=6,
+            temperature=2.0,
+            seeds=seeds,
+        )
+        return [one.text for one in found]
+
+    prompt, other = PROMPTS[0], PROMPTS[1]
+    together = written([prompt, other, prompt, prompt], [4, 4, 5, 4], 3)
+    assert together[0] == together[3] != together[2]
+    # A seed for each prompt is the same seed given for all.
+    for place, (row, seed) in enumerate([(prompt, 4), (other, 4), (prompt, 5)]):
+        (alone,) = generate(
+            BASE.model,
+            BASE,
+            [row],
+            batch_size=1,
+            max_new_tokens=6,
+            temperature=2.0,
+            seed=seed,
+        )
+        assert together[place] == alone.text

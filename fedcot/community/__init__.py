@@ -1,0 +1,1 @@
+"""Communities that pool or federate the reasoning traces a provider gave them."""

@@ -1,0 +1,216 @@
+"""The SQLite file of a member's traces: one file, durable before a commit returns.
+
+It keeps a rollback journal and no write-ahead log, so that a text that was deleted is
+not kept in a second file until somebody tidies up.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from fedcot.community.consent_tables import SCHEMA
+from fedcot.errors import ConfigError, LedgerError
+from fedcot.privacy.secret import SECRET_BYTES, make_folder, sync_folder
+
+DATABASE_NAME: Final = "traces.sqlite"
+BUSY_SECONDS: Final = 60.0
+APPLICATION: Final = 0x66636F74  # "fcot": tells the file from other databases
+VERSION: Final = 1
+
+
+def open_database(folder: Path) -> sqlite3.Connection:
+    """Open the database of a folder, making an empty one where there is none.
+
+    Raises
+    ------
+    LedgerError
+        If it cannot be opened, is damaged, is open to other users, or cannot promise
+        durability.
+    """
+    path = folder / DATABASE_NAME
+    if not path.exists():
+        make_folder(folder)
+    try:
+        # SQLite gives its journal the same mode.
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        mode = path.stat().st_mode & 0o777
+        connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+    except (OSError, sqlite3.Error) as error:
+        raise LedgerError(f"The traces {path} cannot be opened: {error}.") from error
+    try:
+        if mode & 0o077:
+            raise LedgerError(f"mode must be 0600, found {mode:04o}; run chmod 600")
+        require_sound(connection)
+        sync_folder(folder)
+    except (LedgerError, OSError, sqlite3.Error) as error:
+        connection.close()
+        raise LedgerError(f"The traces {path} cannot be used: {error}.") from error
+    return connection
+
+
+def require_sound(connection: sqlite3.Connection) -> None:
+    """Set what SQLite has to do, read back what it does, and check every page.
+
+    Raises
+    ------
+    LedgerError
+        If one of these is not as it must be.
+    """
+    # EXTRA is FULL, and syncs the folder when the journal goes: otherwise a power cut
+    # could bring the journal back and with it the state before a commit.
+    wanted = {"journal_mode": "delete", "synchronous": 3, "secure_delete": 1}
+    connection.execute("PRAGMA journal_mode=DELETE")
+    connection.execute("PRAGMA synchronous=EXTRA")
+    connection.execute("PRAGMA fullfsync=ON")
+    connection.execute("PRAGMA secure_delete=ON")
+    # No text in a temporary file.
+    connection.execute("PRAGMA temp_store=MEMORY")
+    for name, value in wanted.items():
+        (found,) = connection.execute(f"PRAGMA {name}").fetchone()
+        if found != value:
+            raise LedgerError(
+                f"SQLite must run with {name}={value}, found {found}; keep the traces "
+                "on a local disk"
+            )
+    (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if found != "ok":
+        raise LedgerError("the database is damaged; restore it from a copy")
+
+
+def adopt(connection: sqlite3.Connection, community: str) -> bytes:
+    """Return the secret of a store; make secret and tables where there are none.
+
+    Raises
+    ------
+    ConfigError
+        If the store belongs to another community.
+    LedgerError
+        If the file is another program's or a later version's.
+    """
+    with transaction(connection) as database:
+        if is_empty(database):
+            # `executescript` would commit first.
+            for statement in SCHEMA.split(";"):
+                database.execute(statement)
+            rows = {
+                "community": community,
+                "secret": secrets.token_bytes(SECRET_BYTES),
+                "grants": 0,
+            }
+            database.executemany("INSERT INTO meta VALUES (?, ?)", list(rows.items()))
+            database.execute(f"PRAGMA application_id = {APPLICATION}")
+            database.execute(f"PRAGMA user_version = {VERSION}")
+        found, secret = meta_of(database, "community"), meta_of(database, "secret")
+    if not isinstance(secret, bytes) or len(secret) != SECRET_BYTES:
+        raise LedgerError("The traces have no secret; restore them from a copy.")
+    if found != community:
+        raise ConfigError(
+            f"`community` must be the one that the traces were added for, {found!r}, "
+            f"found {community!r}; pass `--community {found}`, or another folder."
+        )
+    return secret
+
+
+def stored_community(folder: Path) -> str:
+    """Return the community that the traces in a folder belong to.
+
+    Raises
+    ------
+    ConfigError
+        If there are none; nothing is made.
+    LedgerError
+        If they cannot be read.
+    """
+    empty = not (folder / DATABASE_NAME).exists()
+    if not empty:
+        connection = open_database(folder)
+        try:
+            with reading(connection) as database:
+                empty = is_empty(database)
+                found = None if empty else meta_of(database, "community")
+        finally:
+            connection.close()
+    if empty:
+        raise ConfigError(
+            f"`folder` must hold traces, found no {DATABASE_NAME} of a member in "
+            f"{folder}; make it with `fedcot traces add`."
+        )
+    return str(found)
+
+
+def is_empty(database: sqlite3.Connection) -> bool:
+    """Return whether nothing was ever written to it.
+
+    Raises
+    ------
+    LedgerError
+        If another program, or a later version of this one, wrote it.
+    """
+    (application,) = database.execute("PRAGMA application_id").fetchone()
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    (tables,) = database.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
+    if (application, version, tables) == (0, 0, 0):
+        return True
+    if application != APPLICATION or version != VERSION:
+        raise LedgerError(
+            f"{DATABASE_NAME} must be a file of traces of layout {VERSION}, found "
+            f"application {application:#x} and layout {version}; name another folder, "
+            "or install the version of fedcot that wrote it."
+        )
+    return False
+
+
+def meta_of(database: sqlite3.Connection, name: str) -> object:
+    """Return one value about the whole store; None where there is none."""
+    row = database.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+    return None if row is None else row[0]
+
+
+@contextmanager
+def reading(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """Turn what SQLite reports into one error.
+
+    Raises
+    ------
+    LedgerError
+        If SQLite fails; nothing may be relied on then.
+    """
+    try:
+        yield connection
+    except sqlite3.Error as error:
+        raise LedgerError(f"The traces cannot be used: {error}.") from error
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """Hold the write lock; commit durably at the end, roll back on any error.
+
+    Raises
+    ------
+    LedgerError
+        If SQLite fails; nothing of the transaction may be relied on then.
+    """
+    with reading(connection):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield connection
+            connection.execute("COMMIT")
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+
+
+def count_call(database: sqlite3.Connection) -> None:
+    """Write something, so that the commit syncs the folder.
+
+    Another process may have died after it removed its journal and before that was
+    durable. What it had written is seen here and may be about to be relied on.
+    """
+    database.execute("UPDATE meta SET value = value + 1 WHERE name = 'grants'")

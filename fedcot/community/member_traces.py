@@ -1,0 +1,198 @@
+"""A member's traces in one run: where they come from, and which of them may leave."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+from fedcot.budget import record_limit
+from fedcot.community.coalitions import JOIN, Coalition
+from fedcot.community.consent import Grant, TraceStore
+from fedcot.community.history import ask_provider
+from fedcot.community.membership import community_of
+from fedcot.community.messages import (
+    CoalitionTrainRequest,
+    StudentsRequest,
+    SyntheticRequest,
+    TracesRequest,
+)
+from fedcot.community.scenario import parse_scenario
+from fedcot.data.traces import Trace
+from fedcot.errors import ConfigError
+from fedcot.node import Node
+from fedcot.node_runs import run_name
+from fedcot.privacy.ledger import Ledger
+from fedcot.runs import write_json
+from fedcot.seeding import numpy_generator
+from fedcot.teacher.configured import configured_teacher
+from fedcot.teacher.teacher import Teacher
+
+STORE: Final = "traces"
+HISTORY: Final = "history.json"
+
+Sharing = TracesRequest | CoalitionTrainRequest | SyntheticRequest
+Request = Sharing | StudentsRequest
+
+
+class MemberTraces:
+    """Opens the store of one node, and says what may leave it.
+
+    Parameters
+    ----------
+    node : Node
+        Its settings, its owner and its records.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self.config = node.config
+        self.owner = node.owner
+        self.community = (
+            community_of(node.owner.partition_id, node.config.community_names)
+            if node.owner.simulated
+            else node.owner.community
+        )
+
+    def provider(self, request: Request) -> Teacher:
+        """Return the model that gave, or gives, this member its traces."""
+        return configured_teacher(
+            self.config,
+            task=self._node.task,
+            cache_root=self.owner.folder(request.run_dir),
+            check=False,
+        )
+
+    def coalitions(self, labels: tuple[str, ...]) -> tuple[Coalition, ...]:
+        """Return the coalitions of a request that this member belongs to or knows.
+
+        Raises
+        ------
+        ConfigError
+            As for `offer`.
+        """
+        coalitions = tuple(tuple(label.split(JOIN)) for label in labels)
+        if self.owner.simulated:
+            return coalitions
+        if not self.community:
+            raise ConfigError(
+                "`community` must be given in the node config of a deployed member, "
+                "found nothing; pass for example --node-config "
+                '\'community="clinic" partners="clinic,school"\'.'
+            )
+        strangers = {name for one in coalitions for name in one} - set(
+            self.owner.partners
+        )
+        if strangers:
+            raise ConfigError(
+                "`partners` must name every community of the coalitions in the node "
+                "config, because a coalition's members see each other's traces; add "
+                "them, or leave the coalition."
+            )
+        return coalitions
+
+    def open(self, request: Request) -> TraceStore:
+        """Open the member's traces; a simulated member asks the provider first."""
+        if not self.owner.simulated:
+            folder = self.owner.folder(request.run_dir) / STORE
+            return TraceStore(folder, community=self.community)
+        folder = self.folder(request)
+        store = TraceStore(folder / STORE, community=self.community)
+        if not (folder / HISTORY).is_file():
+            try:
+                self._ask(request, store, folder)
+            except BaseException:
+                store.close()
+                raise
+        return store
+
+    def _ask(self, request: Request, store: TraceStore, folder: Path) -> None:
+        scenario = parse_scenario(self.config.scenario, self.config.community_names)
+        history = ask_provider(
+            self.provider(request),
+            self._node.partition.train,
+            config=self.config,
+            task=self._node.task,
+            behaviour=scenario.get(self.community),
+            rng=numpy_generator(self.config.seed, "scenario", self.owner.partition_id),
+        )
+        store.add(history.traces)
+        counts = asdict(history)
+        del counts["traces"]
+        # Last, so that a member that died meanwhile asks again; known traces stay.
+        write_json(folder / HISTORY, counts)
+
+    def granted(
+        self,
+        store: TraceStore,
+        request: Sharing,
+        coalitions: tuple[Coalition, ...],
+        purpose: str,
+    ) -> tuple[Grant, ...]:
+        """Return what may leave, once store and ledger know that it does."""
+        kept = {trace.key for trace in store.active() if self.is_offered(trace)}
+        grants = store.grant(
+            [one for one in coalitions if self.community in one],
+            model=lambda one: model_id(
+                request.run_key, purpose, one, request.server_round
+            ),
+            purpose=purpose,
+            only=kept,
+        )
+        self._expose(request, grants)
+        return grants
+
+    def is_offered(self, trace: Trace) -> bool:
+        """Whether a trace passes the filter; a simulated member has filtered before."""
+        if self.owner.simulated or self.config.trace_filter != "answer":
+            return True
+        own = {record.question: record.answer for record in self._node.partition.train}
+        known = own.get(trace.question)
+        return known is not None and self._node.task.is_right(trace.answer, known)
+
+    def _expose(self, request: Sharing, grants: tuple[Grant, ...]) -> None:
+        """Write down that these questions leave without a finite epsilon.
+
+        A later run under a mechanism states what its records have cost before.
+        """
+        if self.config.noise_multiplier > 0 and not isinstance(request, TracesRequest):
+            return  # charged instead, by `MemberTraining`
+        given = {grant.trace.question for grant in grants}
+        records = self._node.partition.train
+        with closing(self.ledger(request)) as ledger:
+            keys = ledger.record_keys([record.identity for record in records])
+            exposed = [
+                key
+                for key, record in zip(keys, records, strict=True)
+                if record.question in given
+            ]
+            if exposed:
+                ledger.expose(exposed, run=self.run(request))
+
+    def ledger(self, request: Sharing) -> Ledger:
+        """Open the node's ledger, under the lower of the two limits."""
+        return Ledger(
+            self.owner.folder(request.run_dir) / "ledger",
+            record_epsilon=min(
+                record_limit(self.config), self.owner.max_record_epsilon
+            ),
+            record_delta=self.owner.max_record_delta,
+        )
+
+    def run(self, request: Request) -> str:
+        """Return what this run is called on this node."""
+        return run_name(self.config, self.owner, request.run_key)
+
+    def folder(self, request: Request) -> Path:
+        """Return this run's folder inside the node's state folder."""
+        folder = self.owner.folder(request.run_dir) / self.run(request)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+
+def model_id(
+    run_key: str, purpose: str, coalition: Coalition, server_round: int
+) -> str:
+    """Return how a member's store names the student that a trace may be part of."""
+    return f"{run_key}/{purpose}.{JOIN.join(coalition)}/round-{server_round}"

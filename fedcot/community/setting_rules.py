@@ -1,0 +1,85 @@
+"""The rules between the settings of `mode=community`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from fedcot.community.coalitions import MOST_COMMUNITIES, parse_coalitions
+from fedcot.community.scenario import parse_scenario
+from fedcot.errors import ConfigError
+from fedcot.rules import shown
+from fedcot.settings import COMMUNITY, WORLD
+
+if TYPE_CHECKING:
+    from fedcot.config import RunConfig
+
+# A name becomes part of folder names and of labels joined by "+".
+NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+
+
+def check_communities(config: RunConfig) -> None:
+    """Check the settings of communities against each other.
+
+    Raises
+    ------
+    ConfigError
+        One line: the parameter, the rule, the value found and the remedy.
+    """
+    if config.mode != COMMUNITY:
+        if config.communities:
+            raise ConfigError(
+                "`communities` must be empty outside `mode=community`, found "
+                f"{shown(config.communities)}; pass `-c mode=community`."
+            )
+        return
+    names = config.community_names
+    _check_names(names, config)
+    parse_coalitions(config.coalitions, names)
+    parse_scenario(config.scenario, names)
+    if config.num_partitions and config.num_partitions < len(names):
+        raise ConfigError(
+            "`num-partitions` must be 0 or at least the number of communities "
+            f"({len(names)}), found {config.num_partitions}; pass for example "
+            f"`-c num-partitions={len(names)}`."
+        )
+    _check_levels(config)
+
+
+def _check_names(names: Sequence[str], config: RunConfig) -> None:
+    good = bool(names) and len(set(names)) == len(names) <= MOST_COMMUNITIES
+    if not good or not all(map(NAME.fullmatch, names)):
+        raise ConfigError(
+            f"`communities` must be 1 to {MOST_COMMUNITIES} names, each once, of a-z, "
+            f"0-9 and '-', in `mode=community`, found {shown(config.communities)}; "
+            "pass for example `-c communities=library,bakery`."
+        )
+    if config.dataset == WORLD:
+        from fedcot.world.families import CLIENT_NAMES
+
+        if not set(names) <= set(CLIENT_NAMES):
+            raise ConfigError(
+                "`communities` must be client domains of the built-in world ("
+                f"{', '.join(CLIENT_NAMES)}), found {shown(config.communities)}; pass "
+                "for example `-c communities=library,bakery`."
+            )
+
+
+def _check_levels(config: RunConfig) -> None:
+    level, padding = config.granularity, config.granularity_padding
+    if padding and not 0 < level < padding:
+        raise ConfigError(
+            "`granularity-padding` must be a finer level than `granularity`, which "
+            f"must be given, found {padding} with granularity {level}; pass for "
+            "example `-c granularity=1 -c granularity-padding=4`."
+        )
+    if level and config.dataset == WORLD:
+        from fedcot.world.problem import GRANULARITIES
+
+        if max(level, padding) > GRANULARITIES[-1]:
+            raise ConfigError(
+                f"`granularity` must be 0 to {GRANULARITIES[-1]} in the built-in "
+                f"world, found {max(level, padding)}; pass for example "
+                "`-c granularity=2`."
+            )
