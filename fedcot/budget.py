@@ -17,7 +17,7 @@ from fedcot.config import RunConfig
 from fedcot.data.partition import partition_size, partition_sizes
 from fedcot.errors import ConfigError
 from fedcot.report.reader import nats
-from fedcot.settings import UNBOUNDED_MECHANISMS
+from fedcot.settings import COMMUNITY, UNBOUNDED_MECHANISMS
 
 if TYPE_CHECKING:
     from fedcot.privacy.accounting import DpTraining, PrivacyPlan
@@ -333,7 +333,13 @@ def worst_of(arms: Mapping[str, ArmEpsilons]) -> str:
 
 
 def plan_arms(config: RunConfig, plan: PrivacyPlan) -> dict[str, ArmEpsilons]:
-    """Return what every arm of a configuration will give away."""
+    """Return what every arm, or way of sharing, of a configuration will give away."""
+    if config.mode == COMMUNITY:
+        from fedcot.community.costs import sharing_epsilons
+
+        known = config.num_partitions
+        sizes = partition_sizes(config, known) if known else ()
+        return sharing_epsilons(config, plan, sizes=sizes)
     return {
         arm: arm_epsilons(arm, config, plan, silent=SILENT) for arm in config.arm_names
     }

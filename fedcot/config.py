@@ -84,7 +84,8 @@ class RunConfig(
                 f"for all records in turn, found {self.lora_dropout}; pass "
                 "`-c lora-dropout=0.0`."
             )
-        if self.records_per_round > self.num_records:
+        asks = self.mode != COMMUNITY or bool(self.arm_names)
+        if asks and self.records_per_round > self.num_records:
             raise ConfigError(
                 f"`records-per-round` must be at most `num-records` "
                 f"({self.num_records}), found {self.records_per_round}; "

@@ -118,7 +118,9 @@ class Owner:
             data_dir=Path(data_dir) if data_dir else None,
             dataset=str(node_config.get("dataset", "")),
             community=str(node_config.get("community", "")),
-            partners=split_list(str(node_config.get("partners", ""))),
+            partners=tuple(
+                filter(None, split_list(str(node_config.get("partners", ""))))
+            ),
         )
 
     def folder(self, run_dir: str) -> Path:

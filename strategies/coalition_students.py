@@ -19,13 +19,13 @@ from fedcot.community.pool import (
     valid_traces,
     within_tokens,
 )
+from fedcot.community.settings import LABEL_ONLY, RANDOM_LABEL
 from fedcot.config import RunConfig
 from fedcot.node_training import first_adapter, student_base
 from fedcot.seeding import derive_seed, numpy_generator
 from fedcot.student.training import train_adapter
 from fedcot.tasks.registry import configured_task
 
-LABEL_ONLY, RANDOM_LABEL = "label-only", "random-label"
 logger = logging.getLogger("flwr.fedcot")
 
 
@@ -71,10 +71,12 @@ class PooledTraining:
     def checked(self, traces: Sequence[AnyTrace]) -> tuple[list[AnyTrace], int]:
         """Return the traces whose steps hold, and how many do not.
 
-        All of them without a filter, or where levels are rewritten: a rationale's steps
-        can be checked as the provider writes them only.
+        All of them without a filter, or where reasoning was rewritten or shortened:
+        steps can be checked as the provider writes them only.
         """
-        checks = self.config.trace_filter != "none" and not self.config.granularity
+        config = self.config
+        as_written = not config.granularity and config.provider_reasoning == "full"
+        checks = config.trace_filter != "none" and as_written
         if not (checks and self.task.checks_steps):
             return list(traces), 0
         return valid_traces(traces, self.task)

@@ -31,6 +31,7 @@ from fedcot.community.settings import (
     PERTURBED,
     POOLED,
     PROMPT,
+    RANDOM_LABEL,
     SYNTHETIC,
 )
 from fedcot.config import RunConfig
@@ -38,11 +39,7 @@ from fedcot.evaluation.evaluate import evaluate_teacher
 from fedcot.tasks.registry import configured_task
 from fedcot.teacher.teacher import Teacher
 from strategies.aggregation import weighted_mean
-from strategies.coalition_students import (
-    LABEL_ONLY,
-    RANDOM_LABEL,
-    PooledTraining,
-)
+from strategies.coalition_students import PooledTraining
 from strategies.community_audit import audit_students
 from strategies.community_intake import CommunityIntake, Gathered
 from strategies.community_requests import CommunityRequests, labels_with
@@ -304,9 +301,12 @@ class Community(TalkingStrategy):
         pooled = (POOLED, PERTURBED, SYNTHETIC, PROMPT)
         arms = [arm for arm in pooled if arm in self.config.sharing_names]
         if POOLED in arms:
-            arms.append(LABEL_ONLY)
-            if len(coalition) == max(map(len, self.coalitions)):
-                arms.append(RANDOM_LABEL)
+            is_widest = len(coalition) == max(map(len, self.coalitions))
+            arms += [
+                control
+                for control in self.config.control_names
+                if control != RANDOM_LABEL or is_widest
+            ]
         return tuple(arms)
 
     def _may_train(self, state: RoundState, partition: int, name: str) -> bool:

@@ -19,10 +19,16 @@ from fedcot.community.messages import (
     SyntheticReply,
     TracesReply,
 )
-from fedcot.community.settings import FEDERATED, PROMPT, SYNTHETIC
+from fedcot.community.settings import (
+    FEDERATED,
+    LABEL_ONLY,
+    PROMPT,
+    RANDOM_LABEL,
+    SYNTHETIC,
+)
 from fedcot.data.partition import load_partition
 from fedcot.data.portability.legal import LEGAL_NOTE
-from strategies.coalition_students import LABEL_ONLY, RANDOM_LABEL, CoalitionStudent
+from strategies.coalition_students import CoalitionStudent
 from strategies.exchange import Answer
 from strategies.measures import estimate
 from strategies.results import Results

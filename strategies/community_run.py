@@ -14,7 +14,7 @@ from fedcot.config import RunConfig
 from fedcot.mechanism import vocabulary_hash
 from fedcot.models.sources import artefact_hash
 from fedcot.report.model_card import write_cards
-from fedcot.resuming import data_hash
+from fedcot.resuming import check_resuming, check_same_run, data_hash
 from fedcot.runs import RunDirectory, default_root, new_run_key
 from fedcot.tasks.registry import configured_task
 from fedcot.teacher.configured import configured_teacher
@@ -56,11 +56,19 @@ def run_community(
         provider = configured_teacher(
             config, task=configured_task(config), cache_root=default_root()
         )
-    directory = RunDirectory.create(config.run_dir, name=config.name)
+    if config.resume:
+        check_resuming(config)
+        directory = RunDirectory.reopen(config.run_dir)
+    else:
+        directory = RunDirectory.create(config.run_dir, name=config.name)
     logger.info("Run directory: %s", directory.path)
     with directory.held():
-        run_key = new_run_key()
-        directory.write_config(_stated(config, provider, run_key))
+        run_key = directory.run_key if config.resume else new_run_key()
+        stated = _stated(config, provider, run_key)
+        if config.resume:
+            check_same_run(directory.read_config(), stated)
+            directory.put_aside()
+        directory.write_config(stated)
         strategy = Community(
             config,
             provider=provider,

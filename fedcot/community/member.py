@@ -7,6 +7,7 @@ by nothing that a server sends.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 
 from fedcot.community.consent import permits
@@ -155,7 +156,8 @@ class Member:
         )
         with self.traces.open(request) as store:
             grants = self.traces.granted(store, request, coalitions, SYNTHETIC)
-        own = [g.trace for g in grants if len(g.audiences) == len(coalitions)]
+        used = [g for g in grants if len(g.audiences) == len(coalitions)]
+        own = [grant.trace for grant in used]
         simulated = self.owner.simulated
         if not own or not coalitions:
             return SyntheticReply(
@@ -164,8 +166,11 @@ class Member:
                 num_trained=0,
             )
         training = self._training(request)
+        # Named by its traces: one that was trained for fewer coalitions, or before a
+        # withdrawal, must not write for these.
+        keys = "".join(grant.key for grant in used)
         adapter, _ = training.train(
-            SYNTHETIC,
+            f"{SYNTHETIC}.{hashlib.sha256(keys.encode()).hexdigest()[:16]}",
             1,
             own,
             examples=lambda some: generator_examples(some, self.node.task),

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from fedcot.community.diversity import mixed_counts
 from fedcot.config import RunConfig
-from fedcot.data.loading import LoadedData, load_dataset
+from fedcot.data.loading import LoadedData, load_dataset, question_key
 from fedcot.data.schema import Partition, Record
 from fedcot.errors import ConfigError
 from fedcot.seeding import numpy_generator
@@ -211,4 +211,7 @@ def _test_order(
     rows = tuple(int(row) for row in order)
     # At least half is left to the members.
     count = min(config.hold_out, len(rows) // 2)
-    return rows[:count], rows[count:]
+    keys = [question_key(record.identity) for record in loaded.test]
+    held = {keys[row] for row in rows[:count]}
+    # Published files repeat questions; one that is held out is nobody's.
+    return rows[:count], tuple(row for row in rows[count:] if keys[row] not in held)

@@ -6,7 +6,12 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from fedcot.community.coalitions import MOST_COMMUNITIES, parse_coalitions
+from fedcot.community.coalitions import (
+    MOST_COMMUNITIES,
+    Coalition,
+    label,
+    parse_coalitions,
+)
 from fedcot.community.scenario import parse_scenario
 from fedcot.errors import ConfigError
 from fedcot.rules import shown
@@ -17,6 +22,8 @@ if TYPE_CHECKING:
 
 # A name becomes part of folder names and of labels joined by "+".
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+RESERVED: Final = ("all", "alone", "grand")
+LONGEST_LABEL: Final = 200  # file systems take 255 bytes, and an arm stands before it
 
 
 def check_communities(config: RunConfig) -> None:
@@ -36,7 +43,7 @@ def check_communities(config: RunConfig) -> None:
         return
     names = config.community_names
     _check_names(names, config)
-    parse_coalitions(config.coalitions, names)
+    _check_labels(parse_coalitions(config.coalitions, names), config)
     parse_scenario(config.scenario, names)
     if config.num_partitions and config.num_partitions < len(names):
         raise ConfigError(
@@ -55,6 +62,11 @@ def _check_names(names: Sequence[str], config: RunConfig) -> None:
             f"0-9 and '-', in `mode=community`, found {shown(config.communities)}; "
             "pass for example `-c communities=library,bakery`."
         )
+    if reserved := [name for name in names if name in RESERVED]:
+        raise ConfigError(
+            f"`communities` must not be named {', '.join(RESERVED)}, which mean "
+            f"coalitions, found {reserved[0]}; pass another name."
+        )
     if config.dataset == WORLD:
         from fedcot.world.families import CLIENT_NAMES
 
@@ -66,6 +78,16 @@ def _check_names(names: Sequence[str], config: RunConfig) -> None:
             )
 
 
+def _check_labels(coalitions: Sequence[Coalition], config: RunConfig) -> None:
+    longest = max(len(label(one)) for one in coalitions)
+    if longest > LONGEST_LABEL:
+        raise ConfigError(
+            f"`communities` must have names that are at most {LONGEST_LABEL} signs "
+            f"together, because a coalition's folder is named by them, found {longest} "
+            f"in {shown(config.coalitions)}; shorten them."
+        )
+
+
 def _check_levels(config: RunConfig) -> None:
     level, padding = config.granularity, config.granularity_padding
     if padding and not 0 < level < padding:
@@ -74,12 +96,15 @@ def _check_levels(config: RunConfig) -> None:
             f"must be given, found {padding} with granularity {level}; pass for "
             "example `-c granularity=1 -c granularity-padding=4`."
         )
-    if level and config.dataset == WORLD:
-        from fedcot.world.problem import GRANULARITIES
+    if not level:
+        return
+    from fedcot.community.granularity import TEXT_LEVELS
+    from fedcot.world.problem import GRANULARITIES
 
-        if max(level, padding) > GRANULARITIES[-1]:
-            raise ConfigError(
-                f"`granularity` must be 0 to {GRANULARITIES[-1]} in the built-in "
-                f"world, found {max(level, padding)}; pass for example "
-                "`-c granularity=2`."
-            )
+    finest = GRANULARITIES[-1] if config.dataset == WORLD else TEXT_LEVELS
+    if max(level, padding) > finest:
+        raise ConfigError(
+            f"`granularity` must be 0 to {finest} for the dataset "
+            f"{shown(config.dataset)}, found {max(level, padding)}; pass for example "
+            "`-c granularity=2`."
+        )

@@ -14,6 +14,9 @@ PERTURBED: Final = "perturbed"
 FEDERATED: Final = "federated"
 SYNTHETIC: Final = "synthetic"
 PROMPT: Final = "prompt"
+LABEL_ONLY: Final = "label-only"
+RANDOM_LABEL: Final = "random-label"
+NO_CONTROLS: Final = "none"
 SHARINGS: Final = (POOLED, PERTURBED, FEDERATED, SYNTHETIC, PROMPT)
 TRACE_FILTERS: Final = ("none", "steps", "answer")
 
@@ -47,6 +50,13 @@ class CommunitySettings:
         "what members share, each on the same split: their traces; traces of perturbed "
         "questions under the mechanism; adapters; traces that a member's own generator "
         "writes; a few traces as the student's prompt",
+    )
+    controls: str = setting(
+        f"{LABEL_ONLY},{RANDOM_LABEL}",
+        list_of(LABEL_ONLY, RANDOM_LABEL, NO_CONTROLS),
+        "students that are trained beside the pooled ones, on the same traces: on "
+        "their answers alone, for every coalition; and on other questions' targets, "
+        "for the widest. No gain is stated without the first",
     )
     trace_scope: str = setting(
         Scope.COALITION.value,
@@ -136,6 +146,12 @@ class CommunitySettings:
     def community_names(self) -> tuple[str, ...]:
         """The communities in the order given; none outside mode community."""
         return rules.split_list(self.communities) if self.communities else ()
+
+    @property
+    def control_names(self) -> tuple[str, ...]:
+        """The controls in the order given."""
+        names = rules.split_list(self.controls)
+        return tuple(name for name in names if name != NO_CONTROLS)
 
     @property
     def sharing_names(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.communities import community_config
 
 from fedcot.community.pool import (
     by_partition,
@@ -25,7 +26,6 @@ from fedcot.student.examples import Example
 from fedcot.student.loss import multi_task_loss
 from fedcot.student.training import train_adapter
 from fedcot.tasks.world import WorldTask
-from tests.communities import community_config
 from tests.tiny import tiny_base
 
 TASK = WorldTask()

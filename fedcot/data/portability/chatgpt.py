@@ -1,7 +1,7 @@
 """ChatGPT's export: messages in a graph, of which one path is what the person saw.
 
 `thoughts` are summaries of the reasoning, `reasoning_recap` is a status, and messages
-in the channel `analysis` or `commentary`, or to a tool, are no answer.
+in a channel other than `final`, or to a tool, are no answer.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ from fedcot.data.portability.turns import ASSISTANT, USER, Turn, traces_of
 from fedcot.data.traces import Trace, TraceClass
 
 PROVIDER: Final = "chatgpt"
-_VISIBLE: Final = frozenset({"text", "multimodal_text"})
-_APART: Final = frozenset({"analysis", "commentary"})
+# What is in none of these may be reasoning and is kept out of the answer.
+_VISIBLE: Final = ("text", "multimodal_text")
+_RECIPIENTS: Final = (None, "", "all")
+_CHANNELS: Final = (None, "", "final")
 
 
 def is_conversation(item: dict[str, Any]) -> bool:
@@ -89,8 +91,8 @@ def _is_shown(message: dict[str, Any]) -> bool:
     content = mapping_of(message.get("content"))
     return (
         content.get("content_type", "text") in _VISIBLE
-        and message.get("recipient") in (None, "", "all")
-        and message.get("channel") not in _APART
+        and message.get("recipient") in _RECIPIENTS
+        and message.get("channel") in _CHANNELS
     )
 
 

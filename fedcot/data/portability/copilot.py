@@ -11,7 +11,7 @@ from typing import Final
 
 from fedcot.data.portability import import_report as reasons
 from fedcot.data.portability.import_report import ImportReport
-from fedcot.data.portability.reading import time_of
+from fedcot.data.portability.reading import order_of, time_of
 from fedcot.data.portability.turns import ASSISTANT, USER, Turn, traces_of
 from fedcot.data.traces import Trace
 
@@ -85,7 +85,8 @@ def _conversation(turns: list[Turn], report: ImportReport) -> Iterator[Trace]:
     if all(turn.created for turn in turns):
         # Some exports begin with the newest message. Question and answer can have one
         # time, so equal times keep an order in which the question comes first.
-        if turns[0].created > turns[-1].created:
+        first, last = (order_of(turns[place].created) for place in (0, -1))
+        if first > last:
             turns = turns[::-1]
-        turns = sorted(turns, key=lambda turn: turn.created)
+        turns = sorted(turns, key=lambda turn: order_of(turn.created))
     yield from traces_of(turns, report, provider=PROVIDER)

@@ -98,9 +98,9 @@ def shape_of(name: str, head: bytes) -> Shape:
     name : str
         Of the file.
     head : bytes
-        At most `HEAD_BYTES`.
+        At most `HEAD_BYTES`, without a mark of their order.
     """
-    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    text = head.lstrip()
     suffix = PurePosixPath(name).suffix.lower()
     if text[:1] not in (b"{", b"["):
         header = text.partition(b"\n")[0].decode("utf-8", "replace")

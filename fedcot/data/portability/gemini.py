@@ -90,16 +90,15 @@ def _found(value: Any, depth: int) -> str:
     """Return the texts that stand under the names that exports use."""
     if isinstance(value, str):
         return value
-    if depth > _DEEPEST:
+    if depth > _DEEPEST or not isinstance(value, list | dict):
         return ""
     if isinstance(value, list):
         texts = [_found(one, depth + 1) for one in value]
         return "\n".join(text for text in texts if text.strip())
-    inner = mapping_of(value)
-    if inner.get("thought") is True or inner.get("isThought") is True:
+    if value.get("thought") is True or value.get("isThought") is True:
         return ""  # reasoning, should an export ever have it, is no answer
     for key in _TEXT_KEYS:
-        text = _found(inner.get(key), depth + 1)
+        text = _found(value.get(key), depth + 1)
         if text.strip():
             return text
     return ""

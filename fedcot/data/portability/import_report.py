@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from fedcot.data.portability.reading import time_of
+from fedcot.data.portability.reading import order_of, time_of
 from fedcot.data.traces import Trace
 
 # Reasons to leave something out. An exchange is counted once.
@@ -99,8 +99,8 @@ class ImportReport:
         self.models[trace.provider, trace.model] += 1
         created = time_of(trace.created)
         if created:
-            self.first = min(self.first or created, created)
-            self.last = max(self.last, created)
+            self.first = min(self.first or created, created, key=order_of)
+            self.last = max(self.last, created, key=order_of)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as JSON can hold it, names in order."""

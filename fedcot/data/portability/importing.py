@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from fedcot.data.portability import copilot, formats, grok, openr1
 from fedcot.data.portability import import_report as reasons
@@ -17,6 +17,7 @@ from fedcot.data.portability.reading import loads, repaired, repaired_trace
 from fedcot.data.traces import Scope, Trace
 from fedcot.errors import ConfigError
 
+_MARK: Final = b"\xef\xbb\xbf"  # some writers begin UTF-8 with it
 OnBytes = Callable[[int, int], None]  # bytes that were read, and all that there are
 
 
@@ -116,7 +117,7 @@ class _Import:
         done = self._done
         try:
             with source.opened() as read:
-                head = _exactly(read, formats.HEAD_BYTES)
+                head = _exactly(read, formats.HEAD_BYTES).removeprefix(_MARK)
                 shape = self._shape(source.name, head)
                 if shape.format:
                     report.files[shape.format] += 1
@@ -127,6 +128,7 @@ class _Import:
                         else:
                             report.skip(reasons.TOO_LONG)
                 else:
+                    read(1)  # breaks again where the head broke
                     report.files_left[reasons.NOT_AN_EXPORT] += 1
         except BrokenFileError:
             report.skip(reasons.EARLY_END)

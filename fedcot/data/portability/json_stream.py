@@ -17,7 +17,6 @@ from fedcot.data.portability import import_report as reasons
 Read = Callable[[int], bytes]  # at most so many bytes, none at the end
 
 CHUNK: Final = 2**18
-_BOM: Final = b"\xef\xbb\xbf"
 _BLANK: Final = b" \t\r\n,"
 _KEY_ROOM: Final = 64  # what is kept before a bracket, to see the key that it is under
 # All up to the next bracket, or to a string that does not end in the buffer.
@@ -109,7 +108,7 @@ class _Splitter:
             return
         self._depth -= 1
         if self._item_depth == self._depth:
-            if self._is_too_long:
+            if self._is_too_long or self._at + 1 - self._start > self._limit:
                 yield Problem.TOO_LONG
             else:
                 yield bytes(self._buffer[self._start : self._at + 1])
@@ -164,7 +163,7 @@ def json_items(
     Parameters
     ----------
     read : callable
-        Returns the next bytes.
+        Returns the next bytes, without a mark of their order.
     limit : int
         Bytes that an item may have.
     container : str
@@ -177,7 +176,7 @@ def json_items(
         An object or an array, not checked inside; or what is in its place.
     """
     splitter = _Splitter(limit, container)
-    data = read(CHUNK).removeprefix(_BOM)
+    data = read(CHUNK)
     while data:
         yield from splitter.feed(data)
         data = read(CHUNK)
@@ -190,13 +189,13 @@ def lines(read: Read, *, limit: int) -> Iterator[bytes | Problem]:
     Parameters
     ----------
     read : callable
-        Returns the next bytes.
+        Returns the next bytes, without a mark of their order.
     limit : int
         Bytes that a line may have.
     """
     buffer = bytearray()
     is_too_long = False
-    data = read(CHUNK).removeprefix(_BOM)
+    data = read(CHUNK)
     while data:
         pieces = data.split(b"\n")
         for piece in pieces[:-1]:

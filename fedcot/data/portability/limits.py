@@ -13,7 +13,7 @@ class Limits:
     ----------
     conversation_bytes : int
         Of one conversation or row as JSON. What is larger is left out and counted. The
-        memory that an import needs grows with this number, up to 30 times it where the
+        memory that an import needs grows with this number, up to 40 times it where the
         JSON is made to be bad, and not with the size of the file.
     text_characters : int
         Of a question, reasoning or answer. A trace with more is left out and counted.
@@ -32,7 +32,7 @@ class Limits:
         A bound is not positive.
     """
 
-    conversation_bytes: int = 16 * 2**20
+    conversation_bytes: int = 12 * 2**20
     text_characters: int = 1_000_000
     files: int = 1_000_000
     file_bytes: int = 16 * 2**30

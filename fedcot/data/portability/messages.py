@@ -35,8 +35,8 @@ _ROLES: Final = {
     "model": ASSISTANT,
 }
 _REASONING: Final = ("reasoning_content", "reasoning", "thinking")
-_APART: Final = frozenset({"thinking", "reasoning"})
-_TEXT_PARTS: Final = frozenset({"text", "input_text", "output_text"})
+_APART: Final = ("thinking", "reasoning")
+_TEXT_PARTS: Final = ("text", "input_text", "output_text")
 
 
 def is_conversation(item: dict[str, Any]) -> bool:
