@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test test-slow check format bench results-main results-privacy results-words \
-	results-recorded results-hardware bench-teacher mutants \
+	results-community results-levels results-recorded results-hardware bench-teacher mutants \
 	pretrain clean
 
 help: ## show this list
@@ -53,6 +53,12 @@ format: install ## format and fix what can be fixed
 
 bench: install ## what is timed, and against what
 	$(BIN)/python -P benchmarks/bench.py $(ARGS)
+
+results-community: install ## communities: size, diversity, granularity, coalitions -> results/community.json
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/community_runs.py $(ARGS)
+
+results-levels: install ## six levels of real rationales -> results/svamp-levels.json
+	OMP_NUM_THREADS=1 $(BIN)/python -P benchmarks/granularity_runs.py $(ARGS)
 
 bench-teacher: install ## prompts a second of a batched teacher, against one by one
 	OMP_NUM_THREADS=1 $(BIN)/python -P benchmarks/teacher_throughput.py $(ARGS)

@@ -25,7 +25,7 @@ from fedcot.arms import SOURCES, UNTRAINED
 from fedcot.comparison import write_comparison
 from fedcot.config import RunConfig, load_config
 from fedcot.memory import client_need, server_need
-from fedcot.memory_trace import Sketch, sketch
+from fedcot.memory_sketch import Sketch, sketch
 from fedcot.models.weights import ModelKind
 from fedcot.teacher_source import is_local
 from fedcot.text_lengths import Lengths

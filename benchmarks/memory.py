@@ -48,6 +48,7 @@ class Case:
     words: int = 150
     target_words: int = 80
     gradient_checkpointing: bool = False
+    tuning: str = "lora"
     steps: int = 3
 
 
@@ -70,6 +71,15 @@ CASES: Final = (
         vocabulary=8000,
         batch_size=8,
         gradient_checkpointing=True,
+    ),
+    Case(
+        "random Llama, 34 million, tuned in full",
+        hidden=512,
+        layers=8,
+        inner=1408,
+        vocabulary=8000,
+        batch_size=8,
+        tuning="full",
     ),
 )
 
@@ -116,6 +126,7 @@ def _config(case: Case, source: str) -> Any:
         batch_size=case.batch_size,
         max_sequence_tokens=1024,
         gradient_checkpointing=case.gradient_checkpointing,
+        tuning=case.tuning,
     )
 
 

@@ -23,6 +23,7 @@ from fedcot.rules import Scalar, key_of, shown
 from fedcot.settings import (
     COMMUNITY,
     DATASET,
+    FULL,
     RECORDED,
     WORLD,
     WORLD_PARTITIONERS,
@@ -84,6 +85,8 @@ class RunConfig(
                 f"for all records in turn, found {self.lora_dropout}; pass "
                 "`-c lora-dropout=0.0`."
             )
+        if self.tuning == FULL:
+            self._check_full_tuning()
         asks = self.mode != COMMUNITY or bool(self.arm_names)
         if asks and self.records_per_round > self.num_records:
             raise ConfigError(
@@ -106,6 +109,29 @@ class RunConfig(
             self._check_world()
         else:
             self._check_dataset()
+
+    def _check_full_tuning(self) -> None:
+        """Check that nothing is asked that only an adapter can have."""
+        reasons = {
+            "noise_multiplier": (0.0, "DP-SGD is checked for adapters only"),
+            "freeze_lora_a": (False, "there is no adapter whose half could stay"),
+            "student_quantization": ("none", "weights in few bits cannot be trained"),
+        }
+        for name, (wanted, why) in reasons.items():
+            if (value := getattr(self, name)) != wanted:
+                key = name.replace("_", "-")
+                raise ConfigError(
+                    f"`{key}` must be {shown(wanted)} with `tuning=full`, because "
+                    f"{why}, found {shown(value)}; pass `-c tuning=lora`, or leave it "
+                    "at its default."
+                )
+        # Whether `auto` means float32 is seen when the model is there.
+        if self.student_dtype not in ("auto", "float32"):
+            raise ConfigError(
+                "`student-dtype` must be float32 with `tuning=full`, because smaller "
+                "formats round the steps of training away, found "
+                f"{shown(self.student_dtype)}; pass `-c student-dtype=float32`."
+            )
 
     def _check_world(self) -> None:
         """Check that nothing asks the built-in world for what only a dataset has."""

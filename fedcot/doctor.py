@@ -137,7 +137,8 @@ def _plan(config: RunConfig) -> Iterator[Check]:
 
 def _memory(config: RunConfig) -> Iterator[Check]:
     """Estimate the peak; say what to change where it is too much."""
-    from fedcot.memory import estimate, gigabytes, machine_bytes, shortage
+    from fedcot.memory import estimate, machine_bytes, shortage
+    from fedcot.memory_needs import gigabytes
 
     needed = estimate(config, num_supernodes=nodes_of(config, None))
     lines = [f"{line} (estimate)" for line in needed.lines()]

@@ -8,29 +8,38 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from fedcot.arms import UNTRAINED
+from fedcot.arms import UNTRAINED, shares_adapter
+from fedcot.community.coalitions import parse_coalitions
+from fedcot.community.settings import FEDERATED
 from fedcot.config import RunConfig
-from fedcot.errors import FedcotError
+from fedcot.errors import ConfigError, FedcotError
+from fedcot.memory_needs import (
+    PROCESS,
+    TUNED,
+    Estimate,
+    Need,
+    gigabytes,
+    together,
+)
 from fedcot.models.options import ModelOptions
-from fedcot.settings import WORLD
+from fedcot.settings import COMMUNITY, FULL, WORLD
 from fedcot.teacher_source import is_local
 from fedcot.text_lengths import Lengths, lengths_of
 
 if TYPE_CHECKING:
-    from fedcot.memory_trace import Sketch
+    import torch
+
+    from fedcot.memory_sketch import Sketch
     from fedcot.models.sources import Role
     from fedcot.models.weights import ModelKind
 
 # Resident bytes of a process of a run before it has a model: Python, torch,
 # transformers, Flower. Measured with torch 2.13 for CPU, without data.
 PROCESS_BYTES: Final = 620_000_000
-# SuperLink, Ray and their helpers together, measured as proportional set size.
-FLOWER_BYTES: Final = 600_000_000
 # Of what a step allocates and frees again: the C library keeps freed blocks (1.3 to
 # 1.9 times the live bytes were measured); PyTorch's allocator on a GPU wastes less.
 KEPT_ON_CPU: Final = 0.8
@@ -40,127 +49,9 @@ KEPT_ON_GPU: Final = 0.15
 CONTEXT_BYTES: Final = 700_000_000
 CUDA_HOST_BYTES: Final = 2_500_000_000
 
-PROCESS: Final = "Python, torch and Flower"
 ALLOCATOR: Final = "kept by the allocator"
 CONTEXT: Final = "CUDA context"
-
-
-@dataclass(frozen=True, slots=True)
-class Need:
-    """Peak of one kind of process.
-
-    Attributes
-    ----------
-    process : str
-        ``server`` or ``client``.
-    count : int
-        Processes of this kind that exist at the same time.
-    phase : str
-        What needs most.
-    host, device : dict of str to int
-        Bytes of one process by what they are, in the machine's memory and in the
-        accelerator's; `device` is empty on a CPU.
-    """
-
-    process: str
-    count: int
-    phase: str
-    host: dict[str, int]
-    device: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def host_bytes(self) -> int:
-        """Machine's memory of one such process."""
-        return sum(self.host.values())
-
-    @property
-    def device_bytes(self) -> int:
-        """Accelerator's memory of one such process."""
-        return sum(self.device.values())
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """Peak of a run, on one machine.
-
-    Attributes
-    ----------
-    needs : tuple of Need
-    device : str
-        Where models run.
-    unknown : tuple of str
-        Models whose configuration is not on this machine; they are not counted.
-    """
-
-    needs: tuple[Need, ...]
-    device: str
-    unknown: tuple[str, ...] = ()
-
-    @property
-    def host_bytes(self) -> int:
-        """Machine's memory of all processes."""
-        return FLOWER_BYTES + sum(need.count * need.host_bytes for need in self.needs)
-
-    @property
-    def device_bytes(self) -> int:
-        """Accelerator's memory of all processes."""
-        return sum(need.count * need.device_bytes for need in self.needs)
-
-    def lines(self) -> Iterator[str]:
-        """Yield what each process needs and all of them together, as estimates."""
-        for need in self.needs:
-            times = f"{need.count} x " if need.count > 1 else ""
-            parts = need.device or need.host
-            whole = need.device_bytes or need.host_bytes
-            shown = ", ".join(
-                f"{name} {gigabytes(size)}"
-                for name, size in sorted(parts.items(), key=lambda part: -part[1])
-                if size >= 5_000_000
-            )
-            yield (f"{need.process}, {need.phase}: {times}{gigabytes(whole)} ({shown})")
-        if self.device_bytes:
-            yield f"all together on {self.device}: {gigabytes(self.device_bytes)}"
-        yield f"all together in the machine's memory: {gigabytes(self.host_bytes)}"
-        for name in self.unknown:
-            yield f"without {name}, whose configuration is not on this machine"
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return everything in bytes, for JSON."""
-        return {
-            "device": self.device,
-            "host_bytes": self.host_bytes,
-            "device_bytes": self.device_bytes,
-            "other_processes_bytes": FLOWER_BYTES,
-            "processes": [
-                {
-                    **dataclasses.asdict(need),
-                    "host_bytes": need.host_bytes,
-                    "device_bytes": need.device_bytes,
-                }
-                for need in self.needs
-            ],
-            "unknown": list(self.unknown),
-        }
-
-    def remedy(self) -> str:
-        """Return what to change if that is too much, the largest need first."""
-        worst = max(
-            self.needs, key=lambda n: n.count * (n.device_bytes or n.host_bytes)
-        )
-        if worst.process == "server":
-            return (
-                "lower teacher-batch-size or max-new-tokens, set "
-                "teacher-dtype=bfloat16 or teacher-quantization, or use an endpoint"
-            )
-        change = {
-            "training": "batch-size or max-sequence-tokens, set "
-            "gradient-checkpointing=true, student-dtype=bfloat16 or "
-            "student-quantization",
-            "private training": "max-sequence-tokens or lora-r, set "
-            "student-dtype=bfloat16 or student-quantization",
-        }.get(worst.phase, "evaluation-batch-size or max-sequence-tokens")
-        fewer = ", or run fewer clients at once" if worst.count > 1 else ""
-        return f"lower {change}{fewer}"
+TRAVELLING: Final = "whole models on their way"
 
 
 def estimate(config: RunConfig, *, num_supernodes: int) -> Estimate:
@@ -191,7 +82,44 @@ def estimate(config: RunConfig, *, num_supernodes: int) -> Estimate:
         kind = _kind(config.teacher, "teacher", unknown)
         if kind is not None:
             server = server_need(config, kind, lengths, device, clients=num_supernodes)
+    if config.mode == COMMUNITY:
+        # The server trains students as well, and members ask the provider themselves.
+        server, client = together(server, client), together(client, server)
+    if config.tuning == FULL and student:
+        size = models_of_server(config, num_supernodes) * model_bytes(config, student)
+        host = {**server.host, TRAVELLING: server.host.get(TRAVELLING, 0) + size}
+        server = dataclasses.replace(server, host=host)
     return Estimate((server, client), device, tuple(unknown))
+
+
+def models_of_server(config: RunConfig, num_supernodes: int) -> int:
+    """Return how many whole models the server has at a time, with full tuning.
+
+    What clients sent of an arm that is averaged, and its mean. In mode community: the
+    student of each coalition in each arm, and what members sent for them.
+    """
+    if config.mode != COMMUNITY:
+        shared = [a for a in config.arm_names if shares_adapter(a, config.aggregation)]
+        return len(shared) * (num_supernodes + 1)
+    coalitions = len(parse_coalitions(config.coalitions, config.community_names))
+    # Pooled traces also train a control for each coalition, and one more.
+    students = coalitions * (len(config.sharing_names) + 1) + 1
+    sent = coalitions * num_supernodes if FEDERATED in config.sharing_names else 0
+    return students + sent
+
+
+def model_bytes(config: RunConfig, kind: ModelKind) -> int:
+    """Return the bytes of all of the student's weights in float32."""
+    from fedcot.memory_sketch import sketch
+
+    options = ModelOptions.of_student(config)
+    found = sketch(
+        kind.config,
+        dtype=_dtype_of(kind, options),
+        attention="eager",
+        full=True,
+    )
+    return 4 * found.parameters
 
 
 def actors_of(num_supernodes: int) -> int:
@@ -249,6 +177,8 @@ def student_phases(
     predict = (lengths.prompt, lengths.prediction)
     is_private = PrivateTraining(config, partition_id=0).covers
     kinds = {is_private(arm) for arm in config.arm_names if arm not in UNTRAINED}
+    if config.mode == COMMUNITY:
+        kinds = {False, config.noise_multiplier > 0}
     tested = min(config.evaluation_batch_size, config.test_records)
     phases = {
         "evaluation": trace.generation_peak(
@@ -260,7 +190,10 @@ def student_phases(
     }
     if False in kinds:
         phases["training"] = trace.training_peak(
-            found, batch_size=config.batch_size, lengths=(explain, predict)
+            found,
+            batch_size=config.batch_size,
+            lengths=(explain, predict),
+            fused=device == "cuda",
         )
     if True in kinds:
         phases["private training"] = trace.private_training_peak(found, explain)
@@ -268,6 +201,15 @@ def student_phases(
         phases["likelihoods"] = trace.scoring_peak(
             found, batch_size=tested, prompt=lengths.prompt, target=lengths.target
         )
+    if config.tuning == FULL:
+        # What a message brought, or the last round left, and the copy of it that was
+        # made to start from. What training gave is copied when the gradients are gone,
+        # but out of the memory of a GPU.
+        copies = 2 + (device != "cpu")
+        for name, parts in phases.items():
+            parts[TRAVELLING] = found.weight_bytes * (
+                copies if name == "training" else 2
+            )
     return phases
 
 
@@ -286,11 +228,6 @@ def teacher_peak(
         prompt_tokens=lengths.teacher_prompt,
         new_tokens=config.max_new_tokens,
     )
-
-
-def gigabytes(size: float) -> str:
-    """Show bytes, in units of 10^9."""
-    return f"{size / 1e9:.2f} GB"
 
 
 def shortage(needed: Estimate) -> str:
@@ -351,7 +288,7 @@ def _sketch(
 ) -> Sketch:
     import torch
 
-    from fedcot.memory_trace import sketch
+    from fedcot.memory_sketch import sketch
     from fedcot.models.loading import LoadedModel
     from fedcot.models.weights import CPU_ATTENTION
     from fedcot.node_training import training_settings
@@ -363,17 +300,33 @@ def _sketch(
         base = LoadedModel("", model, tokenizer, options, kind.is_encoder_decoder)
         return settings.lora(base)
 
+    dtype = _dtype_of(kind, options)
+    is_full = adapted and config.tuning == FULL
+    if is_full and dtype != torch.float32:
+        raise ConfigError(
+            "`student-dtype` must be float32 with `tuning=full`, found `auto` and a "
+            f"student in {str(dtype).removeprefix('torch.')}; pass "
+            "`-c student-dtype=float32`."
+        )
+    return sketch(
+        kind.config,
+        dtype=dtype,
+        attention=CPU_ATTENTION if device == "cpu" else "sdpa",
+        quantization=options.quantization,
+        lora=lora if adapted and not is_full else None,
+        full=is_full,
+        checkpointing=adapted and options.gradient_checkpointing,
+    )
+
+
+def _dtype_of(kind: ModelKind, options: ModelOptions) -> torch.dtype:
+    """Return the number format that a model is loaded in."""
+    import torch
+
     stated = getattr(kind.config, "dtype", None)
     if options.dtype != "auto":
         stated = getattr(torch, options.dtype)
-    return sketch(
-        kind.config,
-        dtype=stated if isinstance(stated, torch.dtype) else torch.float32,
-        attention=CPU_ATTENTION if device == "cpu" else "sdpa",
-        quantization=options.quantization,
-        lora=lora if adapted else None,
-        checkpointing=adapted and options.gradient_checkpointing,
-    )
+    return stated if isinstance(stated, torch.dtype) else torch.float32
 
 
 def _need(process: str, phases: Mapping[str, Mapping[str, int]], device: str) -> Need:
@@ -388,13 +341,13 @@ def _need(process: str, phases: Mapping[str, Mapping[str, int]], device: str) ->
     if on_cpu:
         return Need(process, 1, worst, {**host, **parts})
     host[PROCESS] += CUDA_HOST_BYTES
-    host |= {VECTORS: parts.pop(VECTORS)} if VECTORS in parts else {}
+    host |= {k: parts.pop(k) for k in (VECTORS, TRAVELLING) if k in parts}
     return Need(process, 1, worst, host, {CONTEXT: CONTEXT_BYTES, **parts})
 
 
 def passing(parts: Mapping[str, int]) -> int:
     """Return the bytes of the tensors that a step allocates and frees again."""
-    from fedcot.memory_trace import ADAPTER, VECTORS, WEIGHTS
+    from fedcot.memory_trace import ADAPTER, MOMENTS, VECTORS, WEIGHTS
 
-    others = (WEIGHTS, ADAPTER, VECTORS)
+    others = (WEIGHTS, ADAPTER, TUNED, MOMENTS, VECTORS, TRAVELLING)
     return sum(size for name, size in parts.items() if name not in others)

@@ -13,10 +13,9 @@ import inspect
 import math
 import warnings
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -24,14 +23,15 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
+from fedcot.memory_needs import TUNED
+from fedcot.memory_sketch import Sketch
 from fedcot.student.loss import token_losses
-
-if TYPE_CHECKING:
-    from peft import LoraConfig
-    from transformers import PreTrainedConfig, PreTrainedModel
 
 WEIGHTS: Final = "weights"
 ADAPTER: Final = "adapter with gradient and Adam's two moments"
+MOMENTS: Final = "Adam's two moments"
+GRADIENTS: Final = "gradients"
+STEP: Final = "what Adam computes in a step"
 LOGITS: Final = "logits"
 SCORES: Final = "attention scores"
 COPIES: Final = "weights cast to bfloat16"
@@ -39,86 +39,18 @@ ACTIVATIONS: Final = "activations"
 CACHE: Final = "key/value cache"
 VECTORS: Final = "gradient of a record, sum of all and noise"
 
-# Bytes of a weight: 8 or 4 bits, and a scale in 32 bits for each row or for each block
-# of 64 (QLoRA, https://arxiv.org/abs/2305.14314, section 3).
-QUANTIZED_BYTES: Final = {"8bit": 1.01, "4bit": 0.5625}
 # Bytes that DP-SGD holds outside the model for each number of an adapter, most while
 # noise is drawn: the last record's gradient (4), the sum (8), and eight arrays of three
 # 64-bit words for two numbers, with a mask (97.5).
 VECTOR_BYTES: Final = 110
 
 
-@dataclass(frozen=True)
-class Sketch:
-    """A model without weights, on the meta device.
-
-    Attributes
-    ----------
-    model : nn.Module
-        With its adapter, where it has one.
-    parameters, adapter_parameters : int
-        Of the base, and of what is trained.
-    weight_bytes : int
-        Of the base in its number format, its linear layers quantised where asked.
-    """
-
-    model: Any
-    config: Any
-    parameters: int
-    adapter_parameters: int
-    weight_bytes: int
-
-    @property
-    def is_encoder_decoder(self) -> bool:
-        """Whether prompt and target go through different halves."""
-        return bool(self.config.is_encoder_decoder)
-
-
-def sketch(
-    config: PreTrainedConfig,
-    *,
-    dtype: torch.dtype,
-    attention: str,
-    quantization: str = "none",
-    lora: Callable[[PreTrainedModel], LoraConfig] | None = None,
-    checkpointing: bool = False,
-) -> Sketch:
-    """Build a model that takes no memory.
-
-    Parameters
-    ----------
-    attention : str
-        ``eager`` or ``sdpa``, as the model would be loaded.
-    quantization : str
-        ``none``, ``8bit`` or ``4bit``.
-    lora : callable, optional
-        Gives the PEFT configuration for a model, as `TrainingSettings.lora`.
-    checkpointing : bool
-        Compute activations twice.
-    """
-    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
-
-    is_pair = config.is_encoder_decoder
-    kind: Any = AutoModelForSeq2SeqLM if is_pair else AutoModelForCausalLM
-    with torch.device("meta"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model = kind.from_config(config, attn_implementation=attention, dtype=dtype)
-        model.requires_grad_(False)
-        parameters = sum(p.numel() for p in model.parameters())
-        weights = _stored_bytes(model, quantization)
-        if checkpointing:
-            model.gradient_checkpointing_enable()
-            model.enable_input_require_grads()
-        if lora is not None:
-            from peft import get_peft_model
-
-            model = get_peft_model(model, lora(model))
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    return Sketch(model, config, parameters, trained, weights)
-
-
 def training_peak(
-    found: Sketch, *, batch_size: int, lengths: Sequence[tuple[int, int]]
+    found: Sketch,
+    *,
+    batch_size: int,
+    lengths: Sequence[tuple[int, int]],
+    fused: bool = False,
 ) -> dict[str, int]:
     """Return the bytes that live at the peak of a training step, by what they are.
 
@@ -129,17 +61,35 @@ def training_peak(
     ----------
     lengths : sequence of (int, int)
         Tokens of a prompt and of a target, for each batch of a step.
+    fused : bool
+        Whether Adam takes all tensors at once, as it does on a GPU; matters with full
+        tuning, where its step can need more than the backward pass.
     """
     with _running(found, max(map(sum, lengths))) as live:
         model = _filled(found.model).train()
-        live.watch(model)
+        live.watch(model, is_full=found.is_full)
         losses = [
             _loss(found, model, batch_size, prompt, target)
             for prompt, target in lengths
         ]
         torch.stack(losses).sum().backward()
         peak = live.peak
-    return {**_held(found), **peak}
+    if not found.is_full:
+        return {**_held(found), **peak}
+    step = _adam_step(found, fused=fused)
+    largest = max(peak, step, key=lambda parts: sum(parts.values()))
+    return {**_held(found), MOMENTS: 8 * found.adapter_parameters, **largest}
+
+
+def _adam_step(found: Sketch, *, fused: bool) -> dict[str, int]:
+    """Return what lives while the optimizer moves the weights, beside its moments.
+
+    Every gradient is there; of a tensor, or of all at once, the root of the second
+    moment and its quotient.
+    """
+    sizes = [p.numel() for p in found.model.parameters() if p.requires_grad]
+    scratch = sum(sizes) if fused else 2 * max(sizes)
+    return {GRADIENTS: 4 * sum(sizes), STEP: 4 * scratch}
 
 
 def private_training_peak(found: Sketch, length: tuple[int, int]) -> dict[str, int]:
@@ -155,7 +105,7 @@ def private_training_peak(found: Sketch, length: tuple[int, int]) -> dict[str, i
     """
     with _running(found, sum(length)) as live:
         model = _filled(found.model).eval()
-        live.watch(model)
+        live.watch(model, is_full=found.is_full)
         _loss(found, model, 1, *length, autocast=False).backward()
         peak = live.peak
     return {**_held(found), VECTORS: VECTOR_BYTES * found.adapter_parameters, **peak}
@@ -202,7 +152,7 @@ def generation_peak(
     """
     with _running(found, prompt_tokens) as live, torch.no_grad():
         model = _filled(found.model).eval()
-        live.watch(model)
+        live.watch(model, is_full=found.is_full)
         ids = torch.zeros(batch_size, prompt_tokens, dtype=torch.long)
         inputs: dict[str, Any] = {
             "input_ids": ids,
@@ -234,7 +184,7 @@ def scoring_peak(
     """
     with _running(found, prompt + target) as live, torch.no_grad():
         model = _filled(found.model).eval()
-        live.watch(model)
+        live.watch(model, is_full=found.is_full)
         _loss(found, model, batch_size, prompt, target)
         peak = live.peak
     return {**_held(found), **peak}
@@ -242,6 +192,9 @@ def scoring_peak(
 
 def _held(found: Sketch) -> dict[str, int]:
     """Return what stays in memory between steps."""
+    if found.is_full:
+        # The base keeps its own weights, so that it can have them back.
+        return {WEIGHTS: found.weight_bytes, TUNED: 4 * found.adapter_parameters}
     # Weight, gradient and two moments, fp32.
     adapter = {ADAPTER: 16 * found.adapter_parameters}
     return {WEIGHTS: found.weight_bytes, **(adapter if adapter[ADAPTER] else {})}
@@ -259,11 +212,15 @@ class _Live(TorchDispatchMode):
         self._length = length
         self._known: set[int] = set()
         self._weights: set[tuple[int, ...]] = set()
+        self._tuned: set[tuple[int, ...]] = set()
 
-    def watch(self, model: nn.Module) -> None:
+    def watch(self, model: nn.Module, *, is_full: bool) -> None:
         """Count from here on; the weights of the model are known apart."""
-        frozen = [p for p in model.parameters() if not p.requires_grad]
-        self._weights = {tuple(p.shape) for p in frozen if p.dim() > 1}
+        every = list(model.parameters())
+        if is_full:
+            self._tuned = {tuple(p.shape) for p in every}
+        base = [p for p in every if is_full or not p.requires_grad]
+        self._weights = {tuple(p.shape) for p in base if p.dim() > 1}
         self._now, self.peak, self._most = {}, {}, 0
 
     def __torch_dispatch__(
@@ -299,6 +256,8 @@ class _Live(TorchDispatchMode):
 
     def _kind(self, tensor: Tensor) -> str:
         shape = tuple(tensor.shape)
+        if shape in self._tuned and tensor.dtype == torch.float32:
+            return GRADIENTS
         if shape in self._weights or shape[::-1] in self._weights:
             return COPIES
         if len(shape) > 1 and shape[-1] == self._vocabulary:
@@ -337,22 +296,6 @@ def _filled(model: nn.Module) -> nn.Module:
 def _base(model: Any) -> Any:
     """Return the model below an adapter."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
-def _stored_bytes(model: Any, quantization: str) -> int:
-    """Return the bytes of the weights; the head stays as it is when quantised."""
-    whole: int = sum(p.numel() * p.element_size() for p in model.parameters())
-    if quantization == "none":
-        return whole
-    head = model.get_output_embeddings()
-    linear = [
-        module.weight
-        for module in model.modules()
-        if isinstance(module, nn.Linear) and module is not head
-    ]
-    before = sum(weight.numel() * weight.element_size() for weight in linear)
-    after = sum(weight.numel() for weight in linear) * QUANTIZED_BYTES[quantization]
-    return whole - before + math.ceil(after)
 
 
 def _cache_bytes(cache: Any) -> int:

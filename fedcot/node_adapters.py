@@ -1,7 +1,8 @@
 """A node's trained adapters: one folder per round, which is there whole or not at all.
 
 Adapters that may be sent and adapters that must not lie in different folders, and what
-is sent is read from the former only.
+is sent is read from the former only. A student that was tuned in full is kept the same
+way, as a whole model.
 """
 
 import contextlib
@@ -18,11 +19,11 @@ from fedcot.node_state import read_json
 from fedcot.privacy.secret import sync_folder
 from fedcot.runs import part_of, write_json
 from fedcot.student.base import Base, TrainingSettings
+from fedcot.student.files import weights_of
 from fedcot.student.training import load_adapter, save_adapter
 
 OUTCOME: Final = "outcome.json"
 IDENTITY: Final = "identity"
-WEIGHTS: Final = "adapter_model.safetensors"
 SHARED, PERSONAL = "shared", "personal"
 
 Tensors = Mapping[str, torch.Tensor]
@@ -74,14 +75,14 @@ class AdapterStore:
     def load(self, server_round: int) -> dict[str, torch.Tensor] | None:
         """Return the adapter of this very round; None if there is none."""
         folder = self.round_folder(server_round)
-        return load_adapter(folder) if (folder / WEIGHTS).is_file() else None
+        return load_adapter(folder) if weights_of(folder) else None
 
     def newest(self, *, before: int) -> dict[str, torch.Tensor] | None:
         """Return the adapter of the last round before one; None if there is none."""
         numbers = sorted(
             int(path.name.removeprefix("round-"))
             for path in self._folder.glob("round-*")
-            if (path / WEIGHTS).is_file()
+            if weights_of(path)
         )
         earlier = [number for number in numbers if number < before]
         return self.load(earlier[-1]) if earlier else None
@@ -107,7 +108,7 @@ class AdapterStore:
         if adapter is not None:
             save_adapter(base, adapter, settings, part)
         write_json(part / OUTCOME, outcome)
-        for file in part.iterdir():
+        for file in part.rglob("*"):
             _sync(file)
         sync_folder(part)
         try:
@@ -125,14 +126,16 @@ class AdapterStore:
 
 def publish(source: Path, target: Path) -> None:
     """Copy an adapter to where its owner looks for it; no node reads it from there."""
-    if not (source / WEIGHTS).is_file():
+    if not weights_of(source):
         return
-    target.mkdir(parents=True, exist_ok=True)
-    for file in sorted(source.iterdir()):
+    for file in sorted(path for path in source.rglob("*") if path.is_file()):
+        place = target / file.relative_to(source)
         if file.name != OUTCOME:
-            part = part_of(target / file.name)
+            # Some tokenizers keep templates in a folder of their own.
+            place.parent.mkdir(parents=True, exist_ok=True)
+            part = part_of(place)
             shutil.copyfile(file, part)
-            part.replace(target / file.name)
+            part.replace(place)
 
 
 def _sync(file: Path) -> None:

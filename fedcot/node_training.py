@@ -350,6 +350,7 @@ def training_settings(config: RunConfig) -> TrainingSettings:
         batch_size=config.batch_size,
         rationale_weight=config.rationale_weight,
         freeze_a=config.freeze_lora_a,
+        tuning=config.tuning,
     )
 
 
@@ -366,7 +367,7 @@ def starts_together(config: RunConfig) -> bool:
 
 
 def first_adapter(base: Base, config: RunConfig) -> dict[str, torch.Tensor]:
-    """Return the adapter that all clients of a run start from; public."""
+    """Return the adapter, or weights, that all clients of a run start from; public."""
     seed = derive_seed(config.seed, "first-adapter")
     return new_adapter(base, training_settings(config), seed=seed)
 

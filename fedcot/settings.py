@@ -35,6 +35,9 @@ MECHANISMS: Final = (
 UNBOUNDED_MECHANISMS: Final = ("rantext", "custext", "none")
 PAIRINGS: Final = ("perturbed", "original", "adapted")
 AGGREGATIONS: Final = ("none", "fedavg")
+LORA: Final = "lora"
+FULL: Final = "full"
+TUNINGS: Final = (LORA, FULL)
 WORLD_PARTITIONERS: Final = ("domain", "iid")
 PARTITIONERS: Final = (*WORLD_PARTITIONERS, "dirichlet", "label", "natural-id")
 FEDCOT: Final = "fedcot"
@@ -317,8 +320,15 @@ class LearningSettings:
     evaluation_batch_size: int = setting(
         128, at_least(1), "test questions that a student answers together"
     )
+    tuning: str = setting(
+        LORA,
+        one_of(*TUNINGS),
+        "what of the student is trained: an adapter, or all weights, in float32, each "
+        "student a whole model; `full` needs a lower learning-rate, as 1e-3 for the "
+        "built-in student",
+    )
     learning_rate: float = setting(
-        5e-3, rules.POSITIVE, "peak learning rate of the adapter"
+        5e-3, rules.POSITIVE, "peak learning rate; the default is for adapters"
     )
     lora_r: int = setting(16, at_least(1), "rank of the LoRA matrices")
     lora_alpha: int = setting(32, at_least(1), "LoRA scale; lora-alpha / lora-r")

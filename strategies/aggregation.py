@@ -48,7 +48,9 @@ def weighted_mean(
     for name in sorted(first):
         summed = np.zeros(first[name].shape, dtype=np.float64)
         for partition in partitions:
-            summed += (weights[partition] / total) * adapters[partition][name]
+            # A Python float would be rounded to the array's single precision first.
+            share = np.float64(weights[partition] / total)
+            summed += share * adapters[partition][name]
         mean[name] = summed.astype(np.float32)
     return mean
 

@@ -134,6 +134,20 @@ class Community(TalkingStrategy):
             self.config.noise_multiplier > 0 and bool(trained)
         )
 
+    def is_void(self, state: RoundState) -> bool:
+        """Whether the budget ends a round: not where some sharing needs none."""
+        return self._only_spends and super().is_void(state)
+
+    def is_over(self, state: RoundState) -> bool:
+        """Whether the budget ends the run: not where some sharing needs none."""
+        return self._only_spends and super().is_over(state)
+
+    @property
+    def _only_spends(self) -> bool:
+        """Whether every way of sharing has an account."""
+        trained = (FEDERATED, SYNTHETIC) if self.config.noise_multiplier > 0 else ()
+        return set(self.config.sharing_names) <= {PERTURBED, *trained}
+
     def summary(self) -> None:
         """Log the settings that decide the outcome."""
         config = self.config
@@ -183,7 +197,11 @@ class Community(TalkingStrategy):
                 )
                 if offered
             )
-            own = tuple(name for name in own if self._may_train(state, partition, name))
+            own = tuple(
+                name
+                for name in own
+                if self._may_train(state, partition, f"{FEDERATED}.{name}")
+            )
             if own:
                 request = self.asking.train(state, partition, own, self._averaged)
                 self.send_to(partition, TRAIN_COALITION, request)
@@ -241,20 +259,27 @@ class Community(TalkingStrategy):
 
     def audit(self, grid: Grid, state: RoundState) -> None:
         """Measure what the widest students give away of each community's traces."""
-        if self._is_final(state) and self.config.audit_members:
-            self.community_results.note_audit(
-                audit_students(
-                    self.config,
-                    self.provider,
-                    {p: o.traces for p, o in self.intake.gathered.offers.items()},
-                    self.intake.communities,
-                    {
-                        name.partition(".")[0]: adapter
-                        for name, adapter in self.students.items()
-                        if name.partition(".")[2] == self.labels[-1]
-                    },
-                )
+        if not (self._is_final(state) and self.config.audit_members):
+            return
+        found: Mapping[str, object] = {}
+        if all(member.identity.simulated for member in state.members.values()):
+            found = audit_students(
+                self.config,
+                self.provider,
+                {p: o.traces for p, o in self.intake.gathered.offers.items()},
+                self.intake.communities,
+                {
+                    name.partition(".")[0]: adapter
+                    for name, adapter in self.students.items()
+                    if name.partition(".")[2] == self.labels[-1]
+                },
             )
+        if not found:
+            logger.warning(
+                "├── No audit was made: it needs pooled traces, in a simulation, and "
+                "control questions that the provider answers right."
+            )
+        self.community_results.note_audit(found)
 
     def evaluate(self, grid: Grid, state: RoundState) -> None:
         """Let members score all students; score them on the hold-out here."""
@@ -271,6 +296,7 @@ class Community(TalkingStrategy):
                 students=self.students,
                 prompts=self.prompts,
             )
+            self.intake.gathered.asked[partition] = set(request.students)
             self.send_to(partition, EVALUATE_STUDENTS, request)
         self._score_hold_out()
         self.receive_all(EVALUATE_STUDENTS)
@@ -349,4 +375,6 @@ class Community(TalkingStrategy):
             self.community_results.note_hold_out(found)
 
     def _is_final(self, state: RoundState) -> bool:
-        return state.server_round >= self.config.num_server_rounds
+        # A round that spends the budget is the last one, whatever was planned.
+        planned = self.config.num_server_rounds
+        return state.server_round >= planned or self.is_over(state)

@@ -46,7 +46,8 @@ def audit_students(
     -------
     dict
         By arm, then by community: see `fedcot.evaluation.memorization.MemberAudit`.
-        Empty where nobody gave anything, or no control could be had.
+        Empty where nobody gave anything, without a community for which no control
+        could be had.
     """
     task, base = configured_task(config), student_base(config)
 
@@ -67,7 +68,8 @@ def audit_students(
         ]
         for name in members
     }
-    if not members or not all(controls.values()):
+    members = {name: own for name, own in members.items() if controls[name]}
+    if not members:
         return {}
     return {
         arm: audit_members(

@@ -18,7 +18,7 @@ from fedcot.community.messages import (
     SyntheticTrace,
     TracesReply,
 )
-from fedcot.community.settings import PROMPT, SYNTHETIC
+from fedcot.community.settings import FEDERATED, PROMPT, SYNTHETIC
 from fedcot.errors import PrivacyBudgetExhausted, WireError
 from fedcot.records import QUERY_IDENTIFY, QUERY_PERTURB
 from strategies.community_results import CommunityResults
@@ -48,12 +48,15 @@ class Gathered:
     prompts : dict of int to TracesReply
         The few traces that students read as their prompt.
     written : dict of int to tuple of SyntheticTrace
+    asked : dict of int to set of str
+        Which students each member was sent to score.
     """
 
     offers: dict[int, TracesReply] = field(default_factory=dict)
     trained: dict[int, CoalitionTrainReply] = field(default_factory=dict)
     scored: dict[int, StudentsReply] = field(default_factory=dict)
     prompts: dict[int, TracesReply] = field(default_factory=dict)
+    asked: dict[int, set[str]] = field(default_factory=dict)
     written: dict[int, tuple[SyntheticTrace, ...]] = field(default_factory=dict)
 
 
@@ -70,7 +73,7 @@ class CommunityIntake:
         Returns what takes in perturbed prompts.
     spent : callable
         Told, before a reply is used, which private training it came from: round,
-        partition and name.
+        partition, and the way of sharing with its coalition.
 
     Attributes
     ----------
@@ -103,6 +106,7 @@ class CommunityIntake:
     def take(self, state: RoundState, answer: Answer) -> None:
         """Put one reply into the state, or a line about it into `failures`."""
         if answer.message_type == QUERY_PERTURB:
+            self.results.note_prompts(answer)
             self._prompts().take(state, answer)
             return
         handlers: dict[str, Callable[[RoundState, Answer], None]] = {
@@ -171,7 +175,7 @@ class CommunityIntake:
         offer = self.gathered.offers[partition]
         offered = dict(zip(self.labels, offer.num_offered, strict=True))
         for label in reply.adapters:
-            self._spent(state, partition, label)
+            self._spent(state, partition, f"{FEDERATED}.{label}")
         for label, adapter in reply.adapters.items():
             if not offered.get(label):
                 raise WireError("An adapter was not asked for.")
@@ -195,6 +199,9 @@ class CommunityIntake:
         reply = StudentsReply.decode(answer.content)
         partition = own_partition(state, answer, reply.partition_id)
         state.metrics_sent |= bool(reply.scores) or not reply.withheld
+        scored = {score.student for score in reply.scores}
+        if not scored <= self.gathered.asked.get(partition, set()):
+            raise WireError("A student was scored that was not asked for.")
         self.gathered.scored[partition] = reply
         self.results.note_scores(
             state.server_round, answer, reply, self.communities.get(partition, "")

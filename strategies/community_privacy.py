@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -16,6 +17,11 @@ from strategies.state import RoundState
 CONSENT: Final = (
     "epsilon covers perturbed questions and private training; whom a trace may reach "
     "is its owner's consent, which bounds nothing"
+)
+
+OFFERED: Final = (
+    "how many traces each member offers to each coalition, how many were withdrawn, "
+    "and a hash that changes with them"
 )
 
 
@@ -35,6 +41,8 @@ def community_privacy(
     """
     uncharged = [METRICS_SENT] if state.metrics_sent else []
     uncharged.append(SEEN_BY_WAITING)
+    uncharged.append(OFFERED)
+    charged = max(state.charged.values(), default=0.0)
     prompts = set(config.sharing_names) == {PERTURBED}
     costs = sharing_epsilons(
         config,
@@ -42,7 +50,8 @@ def community_privacy(
         sizes=[member.identity.num_records for member in state.members.values()],
         # Private trainings of other arms are in the account's sum, which is no epsilon
         # of perturbed questions; these cost each record the same.
-        charged=max(state.charged.values(), default=0.0) if prompts else None,
+        # What an earlier run sent unprotected is in it too, and is not left out.
+        charged=charged if prompts or math.isinf(charged) else None,
         charged_delta=max(state.charged_delta.values(), default=0.0),
         is_own=not state.refused and set(state.charged.values()) <= {0.0, plan.charge},
     )

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from fedcot import provenance
-from fedcot.community.coalitions import Coalition, label
+from fedcot.community.coalitions import JOIN, Coalition, label
 from fedcot.community.diversity import diversity_of, task_mixes
 from fedcot.community.messages import (
     BEFORE,
@@ -19,9 +19,11 @@ from fedcot.community.messages import (
     SyntheticReply,
     TracesReply,
 )
+from fedcot.community.scenario import STRIKE, parse_scenario
 from fedcot.community.settings import (
     FEDERATED,
     LABEL_ONLY,
+    PERTURBED,
     PROMPT,
     RANDOM_LABEL,
     SYNTHETIC,
@@ -62,6 +64,9 @@ class CommunityResults:
         self._written: dict[int, dict[str, int]] = {}
         self._bytes: dict[str, dict[str, int]] = {}
         self._audit: dict[str, Any] = {}
+        self._scenario = parse_scenario(
+            self.config.scenario, self.config.community_names
+        )
 
     def note_offer(
         self, server_round: int, answer: Answer, reply: TracesReply, purpose: str
@@ -86,6 +91,10 @@ class CommunityResults:
             num_unparsed=reply.num_unparsed,
             num_filtered=reply.num_filtered,
         )
+
+    def note_prompts(self, answer: Answer) -> None:
+        """Count the bytes of one member's perturbed questions."""
+        self._add_bytes(PERTURBED, answer)
 
     def note_training(
         self, server_round: int, answer: Answer, reply: CoalitionTrainReply
@@ -282,6 +291,8 @@ class CommunityResults:
         """Return a student's accuracy on each community's own test and the hold-out."""
         own = {}
         for name in self.config.community_names:
+            if self._strikes(name, student):
+                continue
             members = {p for p, c in self._communities.items() if c == name}
             score = self._of(student, members)
             if score:
@@ -291,6 +302,15 @@ class CommunityResults:
             "own": own,
             "hold_out": estimate(held.exact_match, held.num_records) if held else None,
         }
+
+    def _strikes(self, community: str, student: str) -> bool:
+        """Whether a community has left the coalition of a student for good."""
+        behaviour = self._scenario.get(community)
+        return (
+            behaviour is not None
+            and (behaviour.kind, behaviour.share) == (STRIKE, 1.0)
+            and community in student.partition(".")[2].split(JOIN)
+        )
 
     def _of(self, student: str, partitions: set[int]) -> dict[str, float] | None:
         scores = [

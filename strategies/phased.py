@@ -62,6 +62,10 @@ class PhasedStrategy(Strategy):
         """Whether a request makes clients release what has a finite epsilon."""
         return True
 
+    def is_void(self, state: RoundState) -> bool:
+        """Whether the budget leaves a round nothing to do but the `closing` phases."""
+        return state.is_void
+
     def is_over(self, state: RoundState) -> bool:
         """Whether the run ends after this round."""
         return state.all_exhausted
@@ -131,7 +135,7 @@ class PhasedStrategy(Strategy):
         and those only if there is something to close.
         """
         for name, phase in self.phases:
-            if state.is_void and not (state.learnt and name in self.closing):
+            if self.is_void(state) and not (state.learnt and name in self.closing):
                 continue
             with self.results.timed(name):
                 phase(grid, state)

@@ -15,6 +15,10 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch.profiler import ProfilerActivity, profile
 from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    GPT2Config,
+    GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
     Qwen2Config,
@@ -22,24 +26,34 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from fedcot import memory
+from fedcot import memory, memory_needs
 from fedcot.config import RunConfig
+from fedcot.errors import ConfigError
+from fedcot.memory_needs import TUNED
+from fedcot.memory_sketch import sketch
 from fedcot.memory_trace import (
     ADAPTER,
     CACHE,
+    GRADIENTS,
     LOGITS,
+    MOMENTS,
     SCORES,
+    STEP,
     VECTOR_BYTES,
     VECTORS,
     WEIGHTS,
     generation_peak,
     scoring_peak,
-    sketch,
     training_peak,
 )
+from fedcot.models.loading import LoadedModel
+from fedcot.models.tokenizer import build_tokenizer
 from fedcot.privacy.sampler import TapeRandomSource
+from fedcot.student.base import TrainingSettings
+from fedcot.student.examples import Example
 from fedcot.student.loss import token_losses
 from fedcot.student.noise import ClippedSum
+from fedcot.student.training import tokenised, train_adapter
 from fedcot.teacher_source import is_local
 from fedcot.text_lengths import Lengths, lengths_of
 
@@ -52,6 +66,7 @@ LLAMA = LlamaConfig(
     num_key_value_heads=2,
 )
 T5 = T5Config(vocab_size=300, d_model=64, d_kv=16, d_ff=96, num_layers=2, num_heads=4)
+GPT2 = GPT2Config(vocab_size=300, n_embd=64, n_layer=2, n_head=4, n_positions=128)
 LENGTHS = ((40, 24), (40, 2))
 
 
@@ -148,6 +163,123 @@ def test_weights_and_adapter_are_those_of_the_real_model():
     assert half.weight_bytes == 2 * found.parameters
 
 
+@pytest.mark.parametrize(
+    ("config", "batch_size"), [(LLAMA, 1), (LLAMA, 16), (GPT2, 2), (T5, 4)]
+)
+def test_tuning_in_full_holds_what_the_sketch_says(config, batch_size, tmp_path):
+    """From the first allocation of `train_adapter` to its end, small batch or large."""
+    prompt, target = 40, 24
+    base = whole_base(config)
+    peak = training_peak(
+        drawn(base.model.config, lora=None, full=True),
+        batch_size=batch_size,
+        lengths=((prompt, target),),
+    )
+    size = sum(p.numel() for p in base.model.parameters())
+    words = " ".join(["tom"] * prompt)
+    examples = [
+        Example(words, " ".join(["tom"] * (target - 1)), "explain")
+        for _ in range(batch_size)
+    ]
+    ids = tokenised(base, examples[0])
+    assert (len(ids.prompt), len(ids.target)) == (prompt, target)
+    settings = TrainingSettings(tuning="full", local_epochs=2, batch_size=batch_size)
+    real = allocated(lambda: train_adapter(base, examples, settings, seed=0), tmp_path)
+    assert peak[WEIGHTS] == peak[TUNED] == 4 * size
+    assert peak[MOMENTS] == 8 * size
+    assert ADAPTER not in peak
+    estimated = sum(peak.values()) - peak[WEIGHTS]
+    # Of prompts the real step computes no logits.
+    assert 0.97 * real <= estimated <= 1.1 * real
+    assert memory.passing(peak) == estimated - 12 * size
+
+
+def whole_base(config):
+    tokenizer = build_tokenizer()
+    config = type(config)(**{**config.to_dict(), "vocab_size": len(tokenizer)})
+    is_pair = config.is_encoder_decoder
+    kind = AutoModelForSeq2SeqLM if is_pair else AutoModelForCausalLM
+    model = kind.from_config(config, attn_implementation="eager", dtype=torch.float32)
+    model.requires_grad_(False)
+    return LoadedModel("tiny", model.eval(), tokenizer, is_encoder_decoder=is_pair)
+
+
+def test_a_tuned_student_is_read_with_its_base_beside_it():
+    found = drawn(GPT2, lora=None, full=True)
+    size = sum(p.numel() for p in GPT2LMHeadModel(GPT2).parameters())
+    assert found.parameters == found.adapter_parameters == size
+    for peak in (
+        generation_peak(found, batch_size=2, prompt_tokens=9, new_tokens=3),
+        scoring_peak(found, batch_size=2, prompt=9, target=3),
+    ):
+        assert peak[WEIGHTS] == peak[TUNED] == 4 * size
+        assert not {ADAPTER, MOMENTS, GRADIENTS} & peak.keys()
+    # Adam's own step needs more than the backward pass of one short row.
+    found = drawn(LLAMA, lora=None, full=True)
+    sizes = [p.numel() for p in LlamaForCausalLM(LLAMA).parameters()]
+    one, many = (
+        training_peak(found, batch_size=1, lengths=((3, 2),), fused=fused)
+        for fused in (False, True)
+    )
+    assert one[GRADIENTS] == many[GRADIENTS] == 4 * sum(sizes)
+    assert one[STEP] == 8 * max(sizes)
+    assert many[STEP] == 4 * sum(sizes)
+
+
+def test_a_run_in_full_counts_whole_models(monkeypatch):
+    monkeypatch.setattr(memory.os, "cpu_count", lambda: 2)
+    whole = dataclasses.replace(
+        CONFIG,
+        tuning="full",
+        arms="zero-shot,standalone,fedcot",
+        teacher="http://localhost:8000/v1",
+        evaluation_batch_size=1,
+    )
+    server, client = memory.estimate(whole, num_supernodes=4).needs
+    size = client.host[TUNED]
+    kind = memory._kind("builtin", "student", [])
+    assert size == memory.model_bytes(whole, kind) == 4 * drawn(kind.config).parameters
+    assert client.phase == "training"
+    assert client.host[MOMENTS] == 2 * size
+    assert client.host[memory.TRAVELLING] == 2 * size
+    assert server.host.get(memory.TRAVELLING, 0) == 0
+    averaged = dataclasses.replace(whole, aggregation="fedavg")
+    server, _ = memory.estimate(averaged, num_supernodes=4).needs
+    # Of the arm fedcot alone: four models that came, and their mean.
+    assert server.host[memory.TRAVELLING] == 5 * size
+    adapters = dataclasses.replace(averaged, tuning="lora")
+    for need in memory.estimate(adapters, num_supernodes=4).needs:
+        assert not {TUNED, MOMENTS, memory.TRAVELLING} & need.host.keys()
+    together = dataclasses.replace(
+        whole,
+        mode="community",
+        communities="library,bakery",
+        coalitions="all",
+        sharing="pooled,federated",
+    )
+    # Three coalitions with three arms and a control, and three models of each member.
+    assert memory.models_of_server(together, 4) == 3 * 3 + 1 + 3 * 4
+    remedy = memory.estimate(whole, num_supernodes=4).remedy()
+    assert "tuning=lora" in remedy
+    assert "student-dtype" not in remedy
+
+
+def test_tuning_in_full_of_a_student_in_bfloat16_is_refused_before_it_starts():
+    kind = memory._kind("builtin", "student", [])
+    config = dataclasses.replace(CONFIG, tuning="full", student_dtype="auto")
+    half = dataclasses.replace(kind, config=LlamaConfig(dtype="bfloat16"))
+    with pytest.raises(ConfigError, match="`student-dtype` must be float32"):
+        memory.student_phases(config, half, Lengths(9, 9, 3, 9), "cpu")
+
+
+def test_whole_models_on_their_way_are_in_the_machine_s_memory():
+    parts = {WEIGHTS: 4, TUNED: 4, MOMENTS: 8, memory.TRAVELLING: 12, GRADIENTS: 4}
+    need = memory._need("client", {"training": parts}, "cuda")
+    assert need.host[memory.TRAVELLING] == 12
+    assert need.device[TUNED] == 4
+    assert memory.TRAVELLING not in need.device
+
+
 def test_quantised_linear_layers_shrink_and_the_rest_stays():
     whole = drawn(LLAMA, dtype=torch.bfloat16, lora=None)
     # Per layer: queries and output 64 x 64, keys and values 64 x 32, three of 64 x 96.
@@ -232,9 +364,9 @@ def test_a_run_of_the_built_in_pair_is_estimated_with_its_parts(pair):
     assert client.phase == "training"
     assert pair.device_bytes == 0
     assert pair.host_bytes == (
-        memory.FLOWER_BYTES + server.host_bytes + 3 * client.host_bytes
+        memory_needs.FLOWER_BYTES + server.host_bytes + 3 * client.host_bytes
     )
-    assert client.host[memory.PROCESS] == memory.PROCESS_BYTES
+    assert client.host[memory_needs.PROCESS] == memory.PROCESS_BYTES
     assert VECTORS not in client.host
     lines = list(pair.lines())
     assert any(line.startswith("client, training: 3 x") for line in lines)
@@ -269,7 +401,7 @@ def test_training_with_noise_goes_record_by_record():
     assert not is_local("recorded")
     assert not is_local("http://localhost:8000/v1")
     assert is_local("builtin")
-    assert server.host == {memory.PROCESS: memory.PROCESS_BYTES}
+    assert server.host == {memory_needs.PROCESS: memory.PROCESS_BYTES}
 
 
 def test_the_vectors_of_a_noised_step_take_what_is_stated():
@@ -340,7 +472,7 @@ def test_the_estimate_is_near_what_training_really_takes():
     )
     assert done.returncode == 0, done.stderr[-2000:]
     rows = json.loads(done.stdout)
-    assert len(rows) == 4
+    assert len(rows) == 5
     assert all(0.8 <= row["estimated"] / row["measured"] <= 2 for row in rows), rows
 
 

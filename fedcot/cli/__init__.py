@@ -16,6 +16,7 @@ import typer
 # Each module adds its commands to the group when it is imported.
 from fedcot.cli import (  # noqa: F401
     audit,
+    community,
     consent,
     convert,
     data,

@@ -238,17 +238,34 @@ def _show_outcome(outcome: Outcome, *, as_json: bool) -> None:
         return
     lines: list[str] = []
     if outcome.has_results:
-        from fedcot.report import terminal
+        from fedcot.report import community, terminal
 
         console.print(terminal.accuracy_table(outcome.summary))
         if further := terminal.measures_table(outcome.summary):
             console.print(further)
+        if community.is_community(outcome.summary):
+            lines += _show_utility(outcome.run_dir)
         lines += terminal.privacy_lines(outcome.summary)
         lines += terminal.cost_lines(outcome.summary)
         lines.append(f"Report: {outcome.run_dir / 'report.html'}")
     lines.append(f"Wall time: {outcome.seconds:.0f} s")
     lines.append(f"Run directory: {outcome.run_dir}")
     show({}, lines, as_json=False)
+
+
+def _show_utility(run_dir: Path) -> list[str]:
+    """Print who is served how well by which coalition; return the lines beside it."""
+    from fedcot.cli.community import print_sheet
+    from fedcot.report.community_utility import utility_section
+    from fedcot.report.reader import read_run
+
+    more = f"Communities: fedcot community {run_dir}"
+    try:
+        section = utility_section(read_run(run_dir))
+    except ConfigError as error:
+        return [str(error), more]
+    print_sheet(section.sheets[0])
+    return [*section.lines, more]
 
 
 @contextlib.contextmanager

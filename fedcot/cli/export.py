@@ -40,36 +40,49 @@ def merged(
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Add an adapter into its base: a model that plain transformers loads."""
+    """Add an adapter into its base: a model that plain transformers loads.
+
+    A student that was tuned in full is such a model already, and is copied.
+    """
     if use_global == (partition is not None):
         raise ConfigError(
             "`--partition` or `--global` must be given, found "
             f"{'both' if use_global else 'neither'}; pass for example `--partition 0`."
         )
-    from fedcot.models.merging import ADAPTER_CONFIG, merge_adapter
+    from fedcot.models.merging import copy_model, merge_adapter
     from fedcot.report.model_card import model_card, read_made
     from fedcot.runs import adapter_folder
+    from fedcot.student.files import config_of, is_model
 
     config, summary = read_made(run_dir)
     folder = adapter_folder(run_dir, arm, partition)
-    stated = folder / ADAPTER_CONFIG
+    stated = config_of(folder)
     card = model_card(
         config,
         summary,
         arm=arm,
         partition=partition,
-        adapter=json.loads(stated.read_text()) if stated.is_file() else {},
+        adapter=json.loads(stated.read_text()) if stated else {},
         merged=True,
     )
-    source = base or str(config.get("run_config", {}).get("student", "builtin"))
-    unties = merge_adapter(
-        source,
-        folder,
-        output,
-        base_hash=config.get("artefacts", {}).get("student"),
-        card=card,
-    )
     lines = [f"Model: {output}"]
+    if is_model(folder):
+        if base is not None:
+            raise ConfigError(
+                "`--base` must be left out for a student that was tuned in full, "
+                f"because nothing is added to a base, found '{base}'; leave it out."
+            )
+        copy_model(folder, output, card=card)
+        unties = False
+        lines.append("It was tuned in full, so this is a copy of what the run wrote.")
+    else:
+        unties = merge_adapter(
+            base or str(config.get("run_config", {}).get("student", "builtin")),
+            folder,
+            output,
+            base_hash=config.get("artefacts", {}).get("student"),
+            card=card,
+        )
     if unties:
         lines.append("Its output layer has a matrix of its own.")
     show({"model": str(output), "untied": unties}, lines, as_json)

@@ -239,6 +239,11 @@ def joint_hash(manifests: Iterable[Manifest]) -> str:
     return _hash(sorted(manifest.hash for manifest in manifests))
 
 
+def names_hash(names: Iterable[str]) -> str:
+    """Return one hash of the names of traces, in any order; SHA-256 in hex."""
+    return _hash(sorted(names))
+
+
 def difference(previous: Manifest, current: Manifest) -> ManifestDifference:
     """Return what changed between two manifests of one member, audience and run.
 

@@ -8,10 +8,10 @@ by nothing that a server sends.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 
-from fedcot.community.consent import permits
-from fedcot.community.manifest import joint_hash, run_manifest
+from fedcot.community.manifest import joint_hash, names_hash, run_manifest
 from fedcot.community.member_traces import HISTORY, MemberTraces, Sharing
 from fedcot.community.member_training import MemberTraining
 from fedcot.community.messages import (
@@ -76,25 +76,27 @@ class Member:
         coalitions = self.traces.coalitions(request.coalitions)
         with self.traces.open(request) as store:
             counts = read_json(self.traces.folder(request) / HISTORY, default={})
-            if request.purpose == COUNT:
-                kept = [
-                    trace for trace in store.active() if self.traces.is_offered(trace)
-                ]
-                offered = tuple(
-                    sum(
-                        permits(trace.scope, self.traces.community, one)
-                        for trace in kept
-                    )
-                    if self.traces.community in one
-                    else 0
-                    for one in coalitions
-                )
-                return self._reply(counts, offered)
             run = self.traces.run(request)
-            grants = self.traces.granted(store, request, coalitions, request.purpose)
-            if request.limit:
-                # By name, which is as good as chance and the same in every round.
-                grants = grants[: request.limit]
+            if request.purpose == COUNT and self._is_private:
+                # How many traces there are depends on them; the records are public.
+                size = len(self.node.partition.train)
+                own = (size if self.traces.community in c else 0 for c in coalitions)
+                return self._reply(counts, tuple(own))
+            if request.purpose == COUNT:
+                offered = self.traces.offered(store, coalitions)
+                gone = self.traces.withdrawn(store, request)
+                return self._reply(
+                    counts,
+                    tuple(
+                        sum(one in reached for reached in offered.values())
+                        for one in coalitions
+                    ),
+                    manifest_hash=names_hash(store.pseudonyms(list(offered), run=run)),
+                    withdrawn=tuple(sorted(store.pseudonyms(gone, run=run))),
+                )
+            grants = self.traces.granted(
+                store, request, coalitions, request.purpose, limit=request.limit
+            )
             keys = [grant.key for grant in grants]
             names = dict(zip(keys, store.pseudonyms(keys, run=run), strict=True))
             manifests = [
@@ -124,7 +126,9 @@ class Member:
         adapters, losses = {}, []
         for coalition, name in zip(coalitions, request.coalitions, strict=True):
             traces = [grant.trace for grant in grants if coalition in grant.audiences]
-            if traces:
+            # A private adapter is sent whatever there is: its absence would tell.
+            always = self._is_private and self.traces.community in coalition
+            if traces or always:
                 given = request.adapters.get(name)
                 adapter, loss = training.train(
                     f"{FEDERATED}.{name}",
@@ -137,7 +141,8 @@ class Member:
                     start=None if given is None else tensors(given),
                 )
                 adapters[name] = {k: v.numpy() for k, v in adapter.items()}
-                losses.append(loss)
+                # Nothing was drawn where it is no number.
+                losses += [loss] if math.isfinite(loss) else []
         return CoalitionTrainReply(
             partition_id=self.owner.partition_id,
             withheld=not self.owner.simulated,
@@ -159,7 +164,7 @@ class Member:
         used = [g for g in grants if len(g.audiences) == len(coalitions)]
         own = [grant.trace for grant in used]
         simulated = self.owner.simulated
-        if not own or not coalitions:
+        if not coalitions or not (own or self._is_private):
             return SyntheticReply(
                 partition_id=self.owner.partition_id,
                 withheld=not simulated,
@@ -181,7 +186,9 @@ class Member:
         made = write_traces(
             student_base(self.config),
             adapter,
-            own,
+            # What is held back for its likeness to an own trace depends on it, so the
+            # gate has no part in what DP-SGD alone protects.
+            () if self._is_private else own,
             count=count,
             task=self.node.task,
             settings=training.settings(SYNTHETIC),
@@ -242,10 +249,15 @@ class Member:
             run=self.traces.run(request),
         )
 
+    @property
+    def _is_private(self) -> bool:
+        """Whether adapters and generators leave under DP-SGD."""
+        return self.config.noise_multiplier > 0
+
     def _check_delta(self) -> None:
         """Refuse private training at a delta above the owner's."""
-        limit, private = self.owner.max_record_delta, self.config.noise_multiplier > 0
-        if private and self.config.delta > limit:
+        limit = self.owner.max_record_delta
+        if self._is_private and self.config.delta > limit:
             raise ConfigError(
                 f"`delta` must be at most the node's `max-record-delta` ({limit}) "
                 f"where adapters are trained privately, found {self.config.delta}; "

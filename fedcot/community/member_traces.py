@@ -9,7 +9,7 @@ from typing import Final
 
 from fedcot.budget import record_limit
 from fedcot.community.coalitions import JOIN, Coalition
-from fedcot.community.consent import Grant, TraceStore
+from fedcot.community.consent import Grant, TraceStore, permits
 from fedcot.community.history import ask_provider
 from fedcot.community.membership import community_of
 from fedcot.community.messages import (
@@ -81,14 +81,13 @@ class MemberTraces:
                 "found nothing; pass for example --node-config "
                 '\'community="clinic" partners="clinic,school"\'.'
             )
-        strangers = {name for one in coalitions for name in one} - set(
-            self.owner.partners
-        )
+        own = [one for one in coalitions if self.community in one]
+        strangers = {name for one in own for name in one} - set(self.owner.partners)
         if strangers:
             raise ConfigError(
-                "`partners` must name every community of the coalitions in the node "
-                "config, because a coalition's members see each other's traces; add "
-                "them, or leave the coalition."
+                "`partners` must name every community of this member's coalitions in "
+                "the node config, because a coalition's members see each other's "
+                "traces; add them, or leave the coalition."
             )
         return coalitions
 
@@ -123,25 +122,62 @@ class MemberTraces:
         # Last, so that a member that died meanwhile asks again; known traces stay.
         write_json(folder / HISTORY, counts)
 
+    def offered(
+        self, store: TraceStore, coalitions: tuple[Coalition, ...], *, limit: int = 0
+    ) -> dict[str, tuple[Coalition, ...]]:
+        """Return which traces may reach which coalitions, by key.
+
+        Parameters
+        ----------
+        limit : int
+            Traces for each coalition at most, by the order of the keys, which is as
+            good as chance and the same in every round; 0: all.
+        """
+        own = [one for one in coalitions if self.community in one]
+        places = dict.fromkeys(own, 0)
+        found: dict[str, tuple[Coalition, ...]] = {}
+        for trace in store.active():
+            if not self.is_offered(trace):
+                continue
+            reached = tuple(
+                one for one in own if permits(trace.scope, self.community, one)
+            )
+            if limit and all(places[one] >= limit for one in reached):
+                continue
+            for one in reached:
+                places[one] += 1
+            if reached:
+                found[trace.key] = reached
+        return found
+
     def granted(
         self,
         store: TraceStore,
         request: Sharing,
         coalitions: tuple[Coalition, ...],
         purpose: str,
+        *,
+        limit: int = 0,
     ) -> tuple[Grant, ...]:
         """Return what may leave, once store and ledger know that it does."""
-        kept = {trace.key for trace in store.active() if self.is_offered(trace)}
         grants = store.grant(
             [one for one in coalitions if self.community in one],
             model=lambda one: model_id(
                 request.run_key, purpose, one, request.server_round
             ),
             purpose=purpose,
-            only=kept,
+            only=self.offered(store, coalitions, limit=limit),
         )
         self._expose(request, grants)
         return grants
+
+    def withdrawn(self, store: TraceStore, request: Request) -> list[str]:
+        """Return the keys of traces that this run used before they were withdrawn."""
+        return [
+            stone.key
+            for stone in store.tombstones()
+            if any(model.startswith(f"{request.run_key}/") for model in stone.models)
+        ]
 
     def is_offered(self, trace: Trace) -> bool:
         """Whether a trace passes the filter; a simulated member has filtered before."""

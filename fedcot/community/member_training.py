@@ -8,6 +8,7 @@ reach the coalition, takes part without a gradient.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -109,7 +110,10 @@ class MemberTraining:
                 "`num-server-rounds` must cover every round that trains, found "
                 f"{rounds} and a request for round {number}; start a run with more."
             )
-        store = AdapterStore(self.folder, arm, is_shared=True)
+        # With noise, what was trained is paid for and stays; without, other traces, as
+        # after a withdrawal, make another adapter.
+        folder = arm if self.is_private else f"{arm}.{_digest(traces)}"
+        store = AdapterStore(self.folder, folder, is_shared=True)
         base, settings = student_base(self.config), self.settings(arm)
         if store.outcome(number) is None:
             start = start or first_adapter(base, self.config)
@@ -141,7 +145,9 @@ class MemberTraining:
             raise FedcotError(
                 "an adapter of this run is missing from the node's folder"
             )
-        return adapter, float(outcome["loss"])
+        return adapter, float("nan") if outcome["loss"] is None else float(
+            outcome["loss"]
+        )
 
     def settings(self, arm: str) -> TrainingSettings:
         """Return how an adapter is trained."""
@@ -192,6 +198,12 @@ class MemberTraining:
             return SystemRandomSource()
         path = ("dp-sgd", arm, self.partition_id, number)
         return TapeRandomSource(derive_seed(self.config.seed, *path))
+
+
+def _digest(traces: Sequence[Trace]) -> str:
+    """Return 16 hex digits that stand for these traces on this node."""
+    keys = "".join(trace.key for trace in traces)
+    return hashlib.sha256(keys.encode()).hexdigest()[:16]
 
 
 def _last_loss(trained: TrainingOutcome) -> float:

@@ -77,19 +77,20 @@ def load_member(config: RunConfig, partition_id: int, num_partitions: int) -> Pa
     if config.dataset != WORLD:
         return _dataset_member(config, partition_id, num_partitions, size)
     community = community_of(partition_id, config.community_names)
+    purpose = f"member-{partition_id}"
     return Partition(
-        train=_world(config, "train", partition_id, task_mix(config, size)[community]),
-        test=_world(
-            config,
-            "test",
-            partition_id,
-            task_mix(config, config.test_records)[community],
+        train=_mixed(config, "train", task_mix(config, size)[community], purpose),
+        test=_mixed(
+            config, "test", task_mix(config, config.test_records)[community], purpose
         ),
     )
 
 
 def load_hold_out(config: RunConfig) -> tuple[Record, ...]:
-    """Return the questions that no member holds: all domains in equal share.
+    """Return the questions that no member holds.
+
+    Of the built-in world all domains in equal share, of a dataset a part of its test
+    questions by chance.
 
     Raises
     ------
@@ -101,10 +102,7 @@ def load_hold_out(config: RunConfig) -> tuple[Record, ...]:
     if config.dataset != WORLD:
         loaded = load_dataset(config)
         return tuple(loaded.test[row] for row in _test_order(config, loaded)[0])
-    problems = draw_problems(
-        "validation", config.community_names, config.hold_out, seed=config.seed
-    )
-    return tuple(problem.record() for problem in problems)
+    return _drawn(config, "validation", config.community_names, config.hold_out, "")
 
 
 def load_controls(config: RunConfig, community: str, count: int) -> tuple[Record, ...]:
@@ -121,25 +119,35 @@ def load_controls(config: RunConfig, community: str, count: int) -> tuple[Record
         return load_hold_out(config)
     # Some of them the provider will get wrong.
     mix = task_mix(config, 2 * count)[community]
-    return tuple(
-        problem.record()
-        for domain, number in mix.items()
-        for problem in draw_problems(
-            "validation", (domain,), number, seed=config.seed, purpose="controls"
-        )
-    )
+    return _mixed(config, "validation", mix, "controls")
 
 
-def _world(
-    config: RunConfig, split: Split, partition_id: int, mix: Mapping[str, int]
+def _mixed(
+    config: RunConfig, split: Split, mix: Mapping[str, int], purpose: str
 ) -> tuple[Record, ...]:
+    """Return problems of the built-in world, so many of each domain."""
     return tuple(
-        problem.record()
+        record
         for domain, count in mix.items()
-        for problem in draw_problems(
-            split, (domain,), count, seed=config.seed, purpose=f"member-{partition_id}"
-        )
+        for record in _drawn(config, split, (domain,), count, purpose)
     )
+
+
+def _drawn(
+    config: RunConfig, split: Split, domains: Sequence[str], count: int, purpose: str
+) -> tuple[Record, ...]:
+    """Return problems of domains in turn; they do not hold as many as one likes."""
+    try:
+        problems = draw_problems(
+            split, domains, count, seed=config.seed, purpose=purpose
+        )
+    except ValueError as error:
+        raise ConfigError(
+            "`num-records`, `test-records` and `hold-out` must be at most what the "
+            f"domains of the built-in world hold, found {count} of "
+            f"{', '.join(domains)} in the split {split}; lower them."
+        ) from error
+    return tuple(problem.record() for problem in problems)
 
 
 def _dataset_member(

@@ -46,8 +46,14 @@ def community_settings(config: RunConfig) -> TrainingSettings:
 
 
 def training_config(config: RunConfig, arm: str) -> RunConfig:
-    """Return the settings that an adapter is trained with: a generator has its own."""
-    if arm != SYNTHETIC:
+    """Return the settings that an adapter is trained with: a generator has its own.
+
+    Parameters
+    ----------
+    arm : str
+        A way of sharing, alone or before a dot and what the adapter is for.
+    """
+    if arm.partition(".")[0] != SYNTHETIC:
         return config
     return replace(config, local_epochs=config.generator_epochs)
 
@@ -65,13 +71,13 @@ def trace_examples(
     Parameters
     ----------
     traces : sequence of Trace or SharedTrace
-        One without reasoning gives its answer alone.
+        One without reasoning can only be learnt by its answer.
     label_share : float
         In [0, 1]. 1: answers alone. 0: reasoning that ends in the answer.
     """
     examples: list[Example] = []
     for trace in traces:
-        if label_share > 0 or not trace.reasoning:
+        if label_share > 0:
             prompt = task.predict_prompt(trace.question)
             examples.append(Example(prompt, task.prediction(trace.answer), "predict"))
         if label_share < 1 and trace.reasoning:

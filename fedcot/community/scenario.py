@@ -29,7 +29,8 @@ class Behaviour:
     ----------
     kind : str
         ``free-rider``: gives nothing and uses the coalition's student. ``strike``:
-        gives nothing and does not use it. ``poison``: gives right answers with wrong
+        gives nothing, and one that gives nothing at all has left the coalition: its
+        students are not counted as its own. ``poison``: gives right answers with wrong
         steps.
     share : float
         Of its traces, in (0, 1].

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from fedcot.arms import Prompt
 from fedcot.community.messages import BEFORE, StudentScore
+from fedcot.community.settings import LABEL_ONLY, PROMPT
 from fedcot.config import RunConfig
 from fedcot.evaluation.evaluate import Score, evaluate_student
 from fedcot.node_training import student_base, tensors, training_settings
@@ -91,9 +92,13 @@ def score_student(
 
 
 def student_prompt(student: str, config: RunConfig) -> Prompt:
-    """Return the prompt that a student is scored with: that of its training."""
-    only_answers = config.label_share == 1 and student != BEFORE
-    return "predict" if only_answers or student.startswith("label-only.") else "explain"
+    """Return the prompt that a student is scored with: that of its training.
+
+    The base, and a student that reads demonstrations, are asked for reasoning always.
+    """
+    arm = student.partition(".")[0]
+    only_answers = config.label_share == 1 and arm not in (BEFORE, PROMPT)
+    return "predict" if only_answers or arm == LABEL_ONLY else "explain"
 
 
 def student_score(student: str, score: Score) -> StudentScore:

@@ -113,7 +113,8 @@ def write_traces(
     base, adapter, settings
         The generator, trained on `generator_examples`.
     own : sequence of traces
-        What it learnt from; nothing near one of them passes the gate.
+        Nothing near one of them passes the gate; none under DP-SGD, where what is
+        sent must not depend on them in another way.
     count : int
         Traces wanted; at most `TRIES` times as many are written.
     temperature : float
@@ -152,7 +153,7 @@ def write_traces(
                 elif not task.is_valid(rationale):
                     counts["invalid"] += 1
                 elif plain(question) in copies or (
-                    nearest(question, sources).distance < NEAR
+                    sources and nearest(question, sources).distance < NEAR
                 ):
                     counts["copied"] += 1
                 elif plain(question) in found:

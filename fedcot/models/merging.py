@@ -26,9 +26,8 @@ from fedcot.models.sources import artefact_hash, model_folder
 from fedcot.models.special_tokens import num_embeddings, read_tokenizer
 from fedcot.models.weights import ModelKind, read_weights
 from fedcot.runs import part_of
+from fedcot.student.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
-ADAPTER_CONFIG = "adapter_config.json"
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
 # Largest difference of logits, in parts of the largest logit, by rounding alone.
 TOLERANCE = 1e-4
 _PROBE_TOKENS = 24
@@ -72,11 +71,7 @@ def merge_adapter(
     FedcotError
         What was written computes something else.
     """
-    if output.exists() or output.is_symlink():
-        raise ConfigError(
-            f"`--output` must be a folder that is not there yet, found '{output}'; "
-            "pass another name, or delete it."
-        )
+    _check_output(output)
     _check_adapter(adapter)
     folder = model_folder(source, "student")
     found = artefact_hash(source, "student")
@@ -112,6 +107,43 @@ def merge_adapter(
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return unties
+
+
+def copy_model(model: Path, output: Path, *, card: str = "") -> None:
+    """Copy a student that was tuned in full: it is a model already.
+
+    The folder is there whole or not at all.
+
+    Parameters
+    ----------
+    model : Path
+        A folder that `fedcot.student.training.save_adapter` wrote.
+    output : Path
+        The folder to make.
+    card : str
+        What README.md says.
+
+    Raises
+    ------
+    ConfigError
+        `output` is there.
+    """
+    _check_output(output)
+    part = part_of(output)
+    try:
+        shutil.copytree(model, part)
+        (part / "README.md").write_text(card, encoding="utf-8")
+        part.rename(output)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _check_output(output: Path) -> None:
+    if output.exists() or output.is_symlink():
+        raise ConfigError(
+            f"`--output` must be a folder that is not there yet, found '{output}'; "
+            "pass another name, or delete it."
+        )
 
 
 def _check_adapter(adapter: Path) -> None:

@@ -16,9 +16,9 @@ from matplotlib.ticker import MaxNLocator
 
 from fedcot.report.reader import ARM_ORDER, Run, number
 
-_COLOURS: Final = ("#2f6f9f", "#d9822b", "#4f9d69", "#a6485a", "#7a68a6", "#8c8c8c")
+COLOURS: Final = ("#2f6f9f", "#d9822b", "#4f9d69", "#a6485a", "#7a68a6", "#8c8c8c")
 _LINES: Final = ("-", "--", ":", "-.")
-_STYLE: Final[dict[Any, Any]] = {
+STYLE: Final[dict[Any, Any]] = {
     "axes.grid": True,
     "axes.grid.axis": "y",
     "axes.axisbelow": True,
@@ -42,9 +42,11 @@ def write_figures(runs: Sequence[Run], folder: Path) -> dict[str, Path]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     drawn = {}
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figures = {
-            "accuracy": accuracy_figure(runs),
+            "accuracy": accuracy_figure(runs)
+            if any(run.arms for run in runs)
+            else None,
             "losses": loss_figure(runs),
             "cost": cost_figure(runs),
         }
@@ -69,7 +71,7 @@ def accuracy_figure(runs: Sequence[Run]) -> Figure:
             score = run.accuracy(arm)
             if score is None:
                 continue
-            colour = _COLOURS[index % len(_COLOURS)]
+            colour = COLOURS[index % len(COLOURS)]
             bar = axes.bar(
                 place + offset,
                 score.mean,
@@ -130,7 +132,7 @@ def cost_figure(runs: Sequence[Run]) -> Figure | None:
     phases = list(dict.fromkeys(p for run in runs for p in run.summary["timing"]))
     for index, run in enumerate(runs):
         offset = (index - (len(runs) - 1) / 2) * width
-        colour = _COLOURS[index % len(_COLOURS)]
+        colour = COLOURS[index % len(COLOURS)]
         traffic = run.summary["traffic"]
         megabytes = [
             (number(traffic.get(key)) or 0) / 1e6
@@ -179,7 +181,7 @@ def _draw_curves(
             points.extend(np.mean([epochs[:shortest] for epochs in clients], axis=0))
             ends.add(len(points))
         label = f"{arm} ({run_name})" if run_name else arm
-        colour = _COLOURS[(ARM_ORDER.index(arm) - 1) % len(_COLOURS)]
+        colour = COLOURS[(ARM_ORDER.index(arm) - 1) % len(COLOURS)]
         axes.plot(
             range(1, len(points) + 1),
             points,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fedcot.memory import gigabytes
+from fedcot.memory_needs import gigabytes
 
 
 def hardware_markdown(path: Path) -> str:

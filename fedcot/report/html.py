@@ -11,6 +11,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from fedcot.models.sources import public_name
+from fedcot.report.community import is_community
+from fedcot.report.community_figures import figure_name, write_community_figures
+from fedcot.report.community_sections import all_sections
 from fedcot.report.figures import write_figures
 from fedcot.report.measures import (
     HEADINGS,
@@ -23,6 +26,7 @@ from fedcot.report.measures import (
 from fedcot.report.reader import ARM_ORDER, Run, nats, number, read_run, size
 from fedcot.report.terminal import (
     WHAT_ARMS_ARE,
+    WHOSE_STUDENTS,
     mean_and_stderr,
     stated_for,
     uncharged_of,
@@ -57,7 +61,8 @@ def write_report(run_dirs: Sequence[Path], output: Path | None = None) -> Path:
     if output is None:
         first = runs[0].path
         output = first if len(runs) == 1 else first.parent / "comparison"
-    figures = write_figures(runs, output / "figures")
+    folder = output / "figures"
+    figures = write_figures(runs, folder) | write_community_figures(runs, folder)
     page = output / "report.html"
     page.write_text(render(runs, figures), encoding="utf-8")
     return page
@@ -76,8 +81,10 @@ def render(runs: Sequence[Run], figures: Mapping[str, Path]) -> str:
     return environment.get_template("report.html.jinja").render(
         title=f"fedcot report: {names}",
         runs=runs,
+        communities=_communities(runs),
         arms=[arm for arm in ARM_ORDER if any(arm in run.arms for run in runs)],
         what=WHAT_ARMS_ARE,
+        whose_students=WHOSE_STUDENTS,
         figures={"accuracy": None, "losses": None, "cost": None}
         | {name: _data_url(path) for name, path in figures.items()},
         prompts=_PROMPTS,
@@ -124,7 +131,25 @@ def _shared(run: Run) -> list[str]:
     lines = [f"Stated for: {stated_for(entry)}." for entry in run.privacy.values()]
     left_out = [uncharged_of(entry) for entry in run.privacy.values()]
     lines += [f"Not covered by any ε: {text}." for text in left_out if text]
+    if covers := run.summary["privacy"].get("covers"):
+        lines.append(f"{covers}.")
     return list(dict.fromkeys(lines))
+
+
+def _communities(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Return the sections of every run of communities, and its figures by name."""
+    return [
+        {
+            "run": run.name,
+            "sections": all_sections(run),
+            "figures": {
+                name: figure_name(name, place, len(runs))
+                for name in ("utility", "served", "frontier")
+            },
+        }
+        for place, run in enumerate(runs)
+        if is_community(run.summary)
+    ]
 
 
 def _data_lines(runs: Sequence[Run]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The model card of an adapter: what it is made of, and what it gave away.
+"""The model card of a student: what it is made of, and what it gave away.
 
 Written from a run's `config.json` and `summary.json` alone, so it holds nothing of a
 record. It never states a smaller epsilon than the summary, and says of an adapter that
@@ -19,11 +19,13 @@ from fedcot.report.card_privacy import plain, privacy_section
 from fedcot.report.reader import number
 from fedcot.report.terminal import WHAT_ARMS_ARE, mean_and_stderr
 from fedcot.runs import CONFIG, SUMMARY, part_of
+from fedcot.settings import COMMUNITY, FULL
+from fedcot.student.files import config_of
 
 CARD: Final = "README.md"
-ADAPTER_CONFIG: Final = "adapter_config.json"
 COMPLETED: Final = "completed"
 _LEAF: Final = re.compile(r"partition-(\d+)|global")
+_COALITION: Final = re.compile(r"[a-z0-9][a-z0-9+-]*")
 _SETTINGS: Final = (
     "pairing",
     "rationale-weight",
@@ -31,6 +33,7 @@ _SETTINGS: Final = (
     "num-server-rounds",
     "local-epochs",
     "batch-size",
+    "tuning",
     "learning-rate",
     "lora-r",
     "lora-alpha",
@@ -39,6 +42,7 @@ _SETTINGS: Final = (
     "max-grad-norm",
     "server-noise-multiplier",
 )
+_OF_ADAPTERS: Final = ("lora-r", "lora-alpha", "target-modules")
 _COUNTS: Final = {
     "num_pairs": "rationales received",
     "num_unparsable": "left out because they could not be read",
@@ -50,7 +54,7 @@ _COUNTS: Final = {
 
 
 def write_cards(run_dir: Path) -> list[Path]:
-    """Write a card into the folder of every adapter of a run.
+    """Write a card into the folder of every adapter, or tuned model, of a run.
 
     The file that PEFT leaves there is replaced.
 
@@ -71,16 +75,19 @@ def write_cards(run_dir: Path) -> list[Path]:
     """
     config, summary = read_made(run_dir)
     written: list[Path] = []
-    for place in sorted(run_dir.glob(f"adapters/*/*/{ADAPTER_CONFIG}")):
-        folder = place.parent
-        leaf = _LEAF.fullmatch(folder.name)
+    for folder in sorted(run_dir.glob("adapters/*/*")):
+        if (place := config_of(folder)) is None:
+            continue
+        is_community = config.get("run_config", {}).get("mode") == COMMUNITY
+        leaf = (_COALITION if is_community else _LEAF).fullmatch(folder.name)
         if leaf is None:
             continue
         text = model_card(
             config,
             summary,
             arm=folder.parent.name,
-            partition=int(leaf[1]) if leaf[1] else None,
+            partition=None if is_community or not leaf[1] else int(leaf[1]),
+            coalition=folder.name if is_community else "",
             adapter=json.loads(place.read_text(encoding="utf-8")),
         )
         card = folder / CARD
@@ -124,8 +131,9 @@ def model_card(
     partition: int | None,
     adapter: Mapping[str, Any],
     merged: bool = False,
+    coalition: str = "",
 ) -> str:
-    """Return the card of one adapter in Markdown, with what the Hub reads in front.
+    """Return the card of one student in Markdown, with what the Hub reads in front.
 
     Parameters
     ----------
@@ -136,47 +144,63 @@ def model_card(
     partition : int | None
         The client; None: the mean of all clients' adapters.
     adapter : mapping
-        `adapter_config.json`.
+        `adapter_config.json`, or of a student that was tuned in full `config.json`.
     merged : bool
         Whether the card is of a model with the adapter added into its weights.
+    coalition : str
+        Whose student it is, in a run of communities.
     """
     settings = config.get("run_config", {})
     who = "the mean of all clients" if partition is None else f"client {partition}"
-    kind = "model" if merged else "adapter"
+    who = f"coalition {coalition}" if coalition else who
+    form = "merged" if merged else "lora"
+    if settings.get("tuning") == FULL:
+        form = FULL
+    what, trained = {
+        "lora": ("A LoRA adapter", "It was trained"),
+        "merged": ("A LoRA model", "Its adapter was trained"),
+        FULL: ("A model", "All of its weights were tuned, from those of its base,"),
+    }[form]
     what = (
-        f"A LoRA {kind} of a federated chain-of-thought distillation (fedcot). "
-        f"{'Its adapter was' if merged else 'It was'} trained on: "
+        f"{what} of a federated chain-of-thought distillation (fedcot). {trained} on: "
         f"{WHAT_ARMS_ARE.get(arm, arm)}."
     )
     sections = [
-        _front(settings, adapter, merged=merged),
+        _front(settings, adapter, form),
         f"# fedcot: {arm}, {who}",
         _status(summary),
         what,
         _made_of(config, settings),
         privacy_section(settings, summary, arm=arm, partition=partition),
-        _measured(summary, arm),
+        _of_coalition(summary, arm, coalition) or _measured(summary, arm),
         _training(config, settings, summary, arm),
-        _loading(settings, adapter, merged=merged),
+        _loading(settings, adapter, form),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def _front(
-    settings: Mapping[str, Any], adapter: Mapping[str, Any], *, merged: bool
-) -> str:
-    is_seq2seq = adapter.get("task_type") == "SEQ_2_SEQ_LM"
-    pipeline = "text2text-generation" if is_seq2seq else "text-generation"
+def _is_encoder_decoder(adapter: Mapping[str, Any]) -> bool:
+    """Whether an adapter's or a model's configuration is of an encoder-decoder."""
+    stated = adapter.get("task_type") == "SEQ_2_SEQ_LM"
+    return stated or adapter.get("is_encoder_decoder") is True
+
+
+def _front(settings: Mapping[str, Any], adapter: Mapping[str, Any], form: str) -> str:
+    is_pair = _is_encoder_decoder(adapter)
+    pipeline = "text2text-generation" if is_pair else "text-generation"
     tags = ["fedcot", "federated-learning", "distillation"]
+    if form != FULL:
+        tags.append(form)
     base = public_name(settings.get("student"))
     lines = [
         "---",
         # JSON text is YAML text, whatever stands in it.
         f"base_model: {json.dumps(base)}",
-        f"library_name: {'transformers' if merged else 'peft'}",
+        *(["base_model_relation: finetune"] if form == FULL else []),
+        f"library_name: {'peft' if form == 'lora' else 'transformers'}",
         f"pipeline_tag: {pipeline}",
         "tags:",
-        *(f"- {tag}" for tag in (*tags, "merged" if merged else "lora")),
+        *(f"- {tag}" for tag in tags),
         "---",
     ]
     return "\n".join(lines)
@@ -237,6 +261,30 @@ def _measured(summary: Mapping[str, Any], arm: str) -> str:
     return "\n".join([*head, *lines])
 
 
+def _of_coalition(summary: Mapping[str, Any], arm: str, coalition: str) -> str:
+    """Return how one student of a run of communities did, question set by set."""
+    students = (summary.get("community") or {}).get("students") or {}
+    found = students.get(f"{arm}.{coalition}") or {}
+    rows = {f"of {name}": score for name, score in (found.get("own") or {}).items()}
+    rows["that nobody held"] = found.get("hold_out")
+    lines = [
+        f"| {plain(what)} | {mean_and_stderr(score)} | {plain(score.get('n', ''))} |"
+        for what, score in rows.items()
+        if isinstance(score, Mapping)
+    ]
+    if not lines:
+        return ""
+    head = [
+        "## Measured",
+        "",
+        "Exact match, mean ± standard error.",
+        "",
+        "| questions | exact match | how many |",
+        "|---|---|---|",
+    ]
+    return "\n".join([*head, *lines])
+
+
 def _training(
     config: Mapping[str, Any],
     settings: Mapping[str, Any],
@@ -261,8 +309,11 @@ def _training(
     ]
     if shown:
         lines.append(f"* of all clients together: {', '.join(shown)}")
+    unused = _OF_ADAPTERS if settings.get("tuning") == FULL else ()
     lines += [
-        f"* {name}: `{plain(settings[name])}`" for name in _SETTINGS if name in settings
+        f"* {name}: `{plain(settings[name])}`"
+        for name in _SETTINGS
+        if name in settings and name not in unused
     ]
     versions = config.get("versions") or {}
     made = ", ".join(f"{name} {version}" for name, version in versions.items())
@@ -271,14 +322,12 @@ def _training(
     return "\n".join([*lines, *([f"* versions: {plain(made)}"] if made else [])])
 
 
-def _loading(
-    settings: Mapping[str, Any], adapter: Mapping[str, Any], *, merged: bool
-) -> str:
-    is_seq2seq = adapter.get("task_type") == "SEQ_2_SEQ_LM"
-    auto = "AutoModelForSeq2SeqLM" if is_seq2seq else "AutoModelForCausalLM"
+def _loading(settings: Mapping[str, Any], adapter: Mapping[str, Any], form: str) -> str:
+    is_pair = _is_encoder_decoder(adapter)
+    auto = "AutoModelForSeq2SeqLM" if is_pair else "AutoModelForCausalLM"
     base = public_name(settings.get("student"))
     lines = ["## Loading", "", "```python"]
-    if merged:
+    if form != "lora":
         lines += [
             f"from transformers import {auto}, AutoTokenizer",
             "",

@@ -14,8 +14,19 @@ from fedcot.errors import ConfigError
 from fedcot.runs import CONFIG, METRICS, SUMMARY
 from fedcot.settings import ARMS
 
+# What communities compare; the last is a control that should learn nothing.
+COMMUNITY_ARMS: Final = (
+    "label-only",
+    "alone",
+    "pooled",
+    "perturbed",
+    "federated",
+    "synthetic",
+    "prompt",
+    "random-label",
+)
 # The teacher first, then the arms from no help to most help.
-ARM_ORDER: Final = ("teacher", *ARMS)
+ARM_ORDER: Final = ("teacher", *ARMS, *COMMUNITY_ARMS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from fedcot.report.measures import (
     teacher_line,
 )
 from fedcot.report.reader import ARM_ORDER, nats, number, size
+from fedcot.settings import COMMUNITY
 
 WHAT_ARMS_ARE: Final = {
     "teacher": "(the large model)",
@@ -26,7 +27,20 @@ WHAT_ARMS_ARE: Final = {
     "random-bank": "public questions",
     "distil": "raw questions",
     "fedcot": "perturbed questions",
+    "label-only": "the coalition's answers",
+    "alone": "its own community's traces",
+    "pooled": "the coalition's traces",
+    "perturbed": "traces of perturbed questions",
+    "federated": "members' adapters, averaged",
+    "synthetic": "traces that generators wrote",
+    "prompt": "a few traces as its prompt",
+    "random-label": "other questions' targets",
 }
+
+WHOSE_STUDENTS: Final = (
+    "zero-shot: the student before distillation; alone: each member by the student of "
+    "its own community; all others: by the student of the widest coalition"
+)
 
 
 def accuracy_table(summary: Mapping[str, Any]) -> Table:
@@ -34,6 +48,9 @@ def accuracy_table(summary: Mapping[str, Any]) -> Table:
     table = Table(
         title="Exact match on the clients' test questions", title_style="bold"
     )
+    if summary.get("mode") == COMMUNITY:
+        table.caption = WHOSE_STUDENTS
+        table.caption_justify = "left"
     table.add_column("arm", no_wrap=True)
     table.add_column("mean ± s.e.", justify="right", no_wrap=True)
     table.add_column("n", justify="right", no_wrap=True)
@@ -99,6 +116,8 @@ def privacy_lines(summary: Mapping[str, Any]) -> Iterator[str]:
         yield f"  stated for: {text}"
     for text in dict.fromkeys(filter(None, map(uncharged_of, entries.values()))):
         yield f"  not covered by any epsilon: {text}"
+    if covers := summary["privacy"].get("covers"):
+        yield f"  {covers}"
     worst = worst_arm(summary)
     if worst:
         yield f"  the run as a whole is as private as its worst arm: {worst}"

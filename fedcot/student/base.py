@@ -1,8 +1,11 @@
-"""The frozen base of the students, and adapters put on it for a while."""
+"""The frozen base of the students, and what is trained, put on it for a while.
+
+That is an adapter (LoRA), or weights of all of the base's parameters (full tuning).
+"""
 
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -13,12 +16,17 @@ from peft import (
     get_peft_model_state_dict,
     set_peft_model_state_dict,
 )
+from transformers import PreTrainedModel
 
+from fedcot.errors import ConfigError
 from fedcot.models.loading import LoadedModel, forget_models, load_model
 from fedcot.models.options import PLAIN, ModelOptions
+from fedcot.settings import FULL, LORA
 from fedcot.student.targets import is_transposed, target_modules
 
 Base = LoadedModel
+Student = PreTrainedModel | PeftModel
+# What was learnt, fp32: a PEFT state dict, or every parameter by its name.
 Adapter = Mapping[str, torch.Tensor]
 
 
@@ -28,6 +36,9 @@ class TrainingSettings:
 
     Attributes
     ----------
+    tuning : str
+        ``lora``, or ``full``: all parameters of the base are trained, and of the
+        attributes those of LoRA, `target_modules` and `freeze_a` are not used.
     target_modules : str
         As in `fedcot.student.targets.target_modules`; a domain with words that the
         base never saw needs ``embeddings``.
@@ -53,6 +64,12 @@ class TrainingSettings:
     rationale_weight: float = 1.0
     label_weight: float = 1.0
     freeze_a: bool = False
+    tuning: str = LORA
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the base itself is tuned."""
+        return self.tuning == FULL
 
     def lora(self, base: Base) -> LoraConfig:
         """Return the PEFT configuration of an adapter for a base.
@@ -78,30 +95,42 @@ def load_base(source: str, options: ModelOptions = PLAIN) -> Base:
     return load_model(source, "student", options)
 
 
-@contextmanager
 def adapted(
     base: Base, settings: TrainingSettings, *, seed: int, adapter: Adapter | None = None
-) -> Iterator[PeftModel]:
+) -> AbstractContextManager[Student]:
     """Put an adapter on the base, and take it off again at the end.
+
+    With full tuning the base itself is lent, with other weights for a while: it gets
+    its own back, bit for bit, whatever happened to it.
 
     Parameters
     ----------
     seed : int
         Of a new adapter's random half.
     adapter : mapping of str to Tensor, optional
-        A PEFT state dict to start from; a new adapter, which changes nothing yet, if
-        not given.
+        What `adapter_state` gave, to start from; it is copied. If not given: a new
+        adapter, which changes nothing yet, or the base's own weights.
+
+    Raises
+    ------
+    ConfigError
+        The base has no modules of the settings, or is not in float32 with full tuning.
+    ValueError
+        The adapter does not fit.
     """
+    if settings.is_full:
+        return _with_weights(base, adapter)
+    return _with_adapter(base, settings, seed, adapter)
+
+
+@contextmanager
+def _with_adapter(
+    base: Base, settings: TrainingSettings, seed: int, adapter: Adapter | None
+) -> Iterator[PeftModel]:
     model = _with_new_adapter(base, settings, seed)
     try:
         if adapter is not None:
-            differing = adapter.keys() ^ _state(model).keys()
-            if differing:
-                raise ValueError(
-                    "the adapter must fit the base and the LoRA settings, found "
-                    f"{min(differing)!r} in one only; use the settings that it was "
-                    "trained with."
-                )
+            _check_names(adapter, _state(model), "the LoRA settings")
             set_peft_model_state_dict(model, dict(adapter))
         if settings.freeze_a:
             for name, parameter in model.named_parameters():
@@ -111,14 +140,72 @@ def adapted(
     finally:
         try:
             model.unload()
-            base.model.requires_grad_(False)
-            base.model.eval()
+            _freeze(base.model)
             if hasattr(base.model, "peft_config"):
                 del base.model.peft_config
         except BaseException:
             # A base with half an adapter on it must not serve another training.
             forget_models()
             raise
+
+
+@contextmanager
+def _with_weights(base: Base, adapter: Adapter | None) -> Iterator[PreTrainedModel]:
+    """Let the parameters have other storages; their own are never written to."""
+    model = base.model
+    # Matrices that are shared count once, by their first name.
+    parameters = dict(model.named_parameters())
+    _check_precision(base.source, parameters)
+    given = parameters if adapter is None else adapter
+    _check_names(given, parameters, "`tuning`")
+    for name, parameter in parameters.items():
+        if given[name].shape != parameter.shape:
+            raise ValueError(
+                f"the weights must fit the base, found {name!r} of shape "
+                f"{tuple(given[name].shape)} and not {tuple(parameter.shape)}; use the "
+                "base that they were trained from."
+            )
+    own = {name: parameter.data for name, parameter in parameters.items()}
+    try:
+        for name, parameter in parameters.items():
+            new = given[name].detach()
+            parameter.data = new.to(parameter.device, torch.float32, copy=True)
+        yield model.requires_grad_(True)
+    finally:
+        try:
+            for name, parameter in parameters.items():
+                parameter.grad, parameter.data = None, own[name]
+            _freeze(model)
+        except BaseException:
+            # A base with weights that somebody trained must not serve another one.
+            forget_models()
+            raise
+
+
+def _freeze(model: PreTrainedModel) -> None:
+    model.requires_grad_(False)
+    model.eval()
+
+
+def _check_names(given: Adapter, wanted: Adapter, whose: str) -> None:
+    differing = given.keys() ^ wanted.keys()
+    if differing:
+        raise ValueError(
+            f"the adapter must fit the base and {whose}, found {min(differing)!r} in "
+            "one only; use the settings that it was trained with."
+        )
+
+
+def _check_precision(source: str, parameters: Adapter) -> None:
+    """Refuse a base whose weights are coarser than the steps of training."""
+    for name, parameter in parameters.items():
+        if parameter.dtype != torch.float32:
+            raise ConfigError(
+                "`student-dtype` must be float32 with `tuning=full`, because smaller "
+                f"formats round the steps of training away, found {source!r} with "
+                f"{name!r} in {str(parameter.dtype).removeprefix('torch.')}; pass "
+                "`-c student-dtype=float32`, or `-c tuning=lora`."
+            )
 
 
 def _with_new_adapter(base: Base, settings: TrainingSettings, seed: int) -> PeftModel:
@@ -157,7 +244,7 @@ def is_random_half(name: str) -> bool:
 def new_adapter(
     base: Base, settings: TrainingSettings, *, seed: int
 ) -> dict[str, torch.Tensor]:
-    """Return an adapter that changes nothing yet.
+    """Return an adapter that changes nothing yet, or the base's own weights.
 
     Clients that start from the same one share its random half, so that only the other
     half has to be averaged, and the server knows what their updates are relative to.
@@ -166,15 +253,17 @@ def new_adapter(
         return adapter_state(model)
 
 
-def adapter_state(model: PeftModel) -> dict[str, torch.Tensor]:
-    """Return the adapter alone, as fp32 copies: NumPy and so Flower have no bf16."""
+def adapter_state(model: Student) -> dict[str, torch.Tensor]:
+    """Return what is trained, as fp32 copies: NumPy and so Flower have no bf16."""
     return {
         name: tensor.detach().to("cpu", torch.float32, copy=True)
         for name, tensor in sorted(_state(model).items())
     }
 
 
-def _state(model: PeftModel) -> dict[str, torch.Tensor]:
+def _state(model: Student) -> dict[str, torch.Tensor]:
+    if not isinstance(model, PeftModel):
+        return dict(model.named_parameters())
     # Left to itself, PEFT adds the whole embedding of the base to the adapter.
     state: dict[str, torch.Tensor]
     state = get_peft_model_state_dict(model, save_embedding_layers=False)

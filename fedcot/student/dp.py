@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fedcot.errors import FedcotError
+from fedcot.errors import ConfigError, FedcotError
 from fedcot.privacy.sampler import RandomSource
 from fedcot.student.base import (
     Adapter,
@@ -67,17 +67,15 @@ def train_adapter_privately(
 
     Raises
     ------
+    ConfigError
+        With full tuning: the gradients of single records are had of adapters only.
     ValueError
         If the number of records is not the one that is accounted for.
     FedcotError
         The gradients of single records cannot be had for this student, or its adapter
         does not move.
     """
-    if len(records) != privacy.num_records:
-        raise ValueError(
-            f"`records` must hold the {privacy.num_records} records that are accounted "
-            f"for, found {len(records)}."
-        )
+    _check(records, settings, privacy)
     weight = settings.rationale_weight
     rows = [rows_of(base, examples, rationale_weight=weight) for examples in records]
     epoch = -(-privacy.num_records // privacy.expected_batch)
@@ -106,6 +104,23 @@ def train_adapter_privately(
         seconds=time.perf_counter() - started,
         num_truncated=sum(row.is_cut for record in rows for row in record),
     )
+
+
+def _check(
+    records: Sequence[Sequence[Example]],
+    settings: TrainingSettings,
+    privacy: DpSettings,
+) -> None:
+    if settings.is_full:
+        raise ConfigError(
+            "`tuning` must be lora under DP-SGD, which is checked for adapters only, "
+            "found full; pass `-c tuning=lora`."
+        )
+    if len(records) != privacy.num_records:
+        raise ValueError(
+            f"`records` must hold the {privacy.num_records} records that are accounted "
+            f"for, found {len(records)}."
+        )
 
 
 def noised_mean(

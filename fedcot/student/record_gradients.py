@@ -13,12 +13,11 @@ from typing import Final, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from peft import PeftModel
 from torch import Tensor, nn
 
 from fedcot.errors import FedcotError
 from fedcot.models.sequences import training_batch
-from fedcot.student.base import Base
+from fedcot.student.base import Base, Student
 from fedcot.student.examples import Example
 from fedcot.student.loss import example_losses, supervised_logits
 from fedcot.student.training import tokenised
@@ -71,7 +70,7 @@ class RecordGradients:
 
     Parameters
     ----------
-    model : PeftModel
+    model : PreTrainedModel or PeftModel
         On which the adapter is.
     base : LoadedModel
         Below it.
@@ -84,7 +83,7 @@ class RecordGradients:
         Numbers in one gradient.
     """
 
-    def __init__(self, model: PeftModel, base: Base) -> None:
+    def __init__(self, model: Student, base: Base) -> None:
         self._model = model.eval()
         self._base = base
         self.trained: list[nn.Parameter] = [

@@ -1,5 +1,8 @@
 """Train an adapter on labels and rationales (Distilling Step-by-Step, FedCoT)."""
 
+import contextlib
+import copy
+import json
 import math
 import time
 import warnings
@@ -11,7 +14,7 @@ from typing import NamedTuple
 
 import torch
 from peft import PeftModel
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fedcot.models.sequences import (
@@ -25,11 +28,13 @@ from fedcot.seeding import derive_seed
 from fedcot.student.base import (
     Adapter,
     Base,
+    Student,
     TrainingSettings,
     adapted,
     adapter_state,
 )
 from fedcot.student.examples import Example
+from fedcot.student.files import ADAPTER_WEIGHTS, MODEL_BUFFERS, MODEL_WEIGHTS, is_model
 from fedcot.student.loss import example_losses, multi_task_loss, supervised_logits
 
 POOLED_BATCHES = 4
@@ -42,7 +47,7 @@ class TrainingOutcome:
     Attributes
     ----------
     adapter : dict of str to Tensor
-        PEFT state dict, fp32.
+        PEFT state dict, or every parameter by its name, fp32.
     label_loss, rationale_loss : list of float
         Mean of each epoch, in nats; empty where the task had no example.
     num_examples : int
@@ -109,7 +114,7 @@ class _Task:
         sequence = self.sequences[index]
         return len(sequence.prompt) + len(sequence.target)
 
-    def loss(self, model: PeftModel) -> Tensor:
+    def loss(self, model: Student) -> Tensor:
         """Return the mean of the next batch's per-example losses."""
         rows = [self.sequences[index] for index in next(self._batches)]
         batch = training_batch([(r.prompt, r.target) for r in rows], self._base)
@@ -143,7 +148,7 @@ def train_adapter(
     seed: int,
     adapter: Adapter | None = None,
 ) -> TrainingOutcome:
-    """Train an adapter; the base stays as it is.
+    """Train an adapter, or with full tuning all weights; the base stays as it is.
 
     An epoch is one pass over the task with more examples; the other task's examples
     are repeated, so that each step sees both.
@@ -252,8 +257,15 @@ def _epoch_means(losses: list[float], steps_per_epoch: int) -> list[float]:
 def save_adapter(
     base: Base, adapter: Adapter, settings: TrainingSettings, folder: Path
 ) -> None:
-    """Write an adapter in PEFT's format (`PeftModel.from_pretrained` loads it)."""
+    """Write an adapter in PEFT's format (`PeftModel.from_pretrained` loads it).
+
+    With full tuning: the whole model with its tokenizer, which plain transformers
+    loads (`AutoModelForCausalLM.from_pretrained` or that of encoder-decoders).
+    """
     with adapted(base, settings, seed=0, adapter=adapter) as model:
+        if not isinstance(model, PeftModel):
+            _save_model(base, folder)
+            return
         name, revision = public_name(base.source), None
         if is_hub_id(base.source):
             name, revision = split_revision(base.source)
@@ -265,6 +277,43 @@ def save_adapter(
         model.save_pretrained(str(folder), save_embedding_layers=False)
 
 
+def _save_model(base: Base, folder: Path) -> None:
+    """Write the model as `save_pretrained` does, and leave its configuration alone.
+
+    One file of weights however large, with each parameter under the name it has here,
+    so that it reads back as the mapping that was trained.
+    """
+    model, folder = base.model, Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    configuration = copy.deepcopy(model.config)
+    configuration.architectures = [type(model).__name__]
+    configuration.dtype = torch.float32
+    configuration.save_pretrained(folder)
+    if model.generation_config is not None:
+        # Some that are published do not pass their own check.
+        with contextlib.suppress(ValueError):
+            model.generation_config.save_pretrained(folder)
+    base.tokenizer.save_pretrained(folder)
+    trained = adapter_state(model)
+    kept = model.state_dict()
+    buffers = {
+        name: buffer.detach().to("cpu", copy=True)
+        for name, buffer in model.named_buffers()
+        if name in kept
+    }
+    # In the file's header, names beside `format` would stand in any order.
+    save_file(trained | buffers, folder / MODEL_WEIGHTS, metadata={"format": "pt"})
+    if buffers:
+        text = json.dumps(sorted(buffers), indent=2)
+        (folder / MODEL_BUFFERS).write_text(text + "\n", encoding="utf-8")
+
+
 def load_adapter(folder: Path) -> dict[str, Tensor]:
-    """Return the state dict of an adapter that was saved in PEFT's format."""
-    return load_file(folder / "adapter_model.safetensors")
+    """Return what `save_adapter` wrote: an adapter's state dict, or all parameters."""
+    if not is_model(folder):
+        return load_file(folder / ADAPTER_WEIGHTS)
+    weights = load_file(folder / MODEL_WEIGHTS)
+    if (listed := folder / MODEL_BUFFERS).is_file():
+        for name in json.loads(listed.read_text(encoding="utf-8")):
+            del weights[name]
+    return weights

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 from flwr.app import ConfigRecord, RecordDict
-from tests.communities import NAMES, secret_trace, words_of
 
 from fedcot.community.coalitions import all_coalitions, label
 from fedcot.community.consent import Grant, TraceStore
@@ -34,6 +33,7 @@ from fedcot.community.synthetic import Written
 from fedcot.data.traces import Scope, Trace, TraceClass
 from fedcot.errors import WireError
 from fedcot.records import CONFIG, Wire, serialise
+from tests.communities import NAMES, secret_trace, words_of
 
 NAME, OTHER, RUN = "0f" * 32, "1e" * 32, "ab" * 8
 EVERY = all_coalitions(NAMES)
