@@ -17,10 +17,11 @@ from fedcot.budget import (
     world_channel,
 )
 from fedcot.config import RunConfig
+from fedcot.data.partition import partition_sizes
 from fedcot.errors import ConfigError
 from fedcot.resuming import check_resuming
 from fedcot.runs import check_free, check_resumable
-from fedcot.settings import RECORDED
+from fedcot.settings import COMMUNITY, RECORDED
 from fedcot.teacher_source import is_local
 
 
@@ -47,6 +48,10 @@ def check_run(config: RunConfig, *, num_supernodes: int, run_dir: Path) -> None:
     _check_data(config, clients)
     plan = plan_run(config, world_channel(config), num_partitions=clients)
     check_prompt_epsilon(config, plan)
+    if config.mode == COMMUNITY:
+        from fedcot.community.costs import check_record_limit
+
+        check_record_limit(config, plan, partition_sizes(config, clients))
     check_variations(config, clients)
     _check_models(config)
 

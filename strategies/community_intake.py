@@ -191,6 +191,9 @@ class CommunityIntake:
         reply = SyntheticReply.decode(answer.content)
         partition = own_partition(state, answer, reply.partition_id)
         self._spent(state, partition, SYNTHETIC)
+        config, records = self.results.config, state.members[partition].identity
+        if len(reply.traces) > (config.synthetic_traces or records.num_records):
+            raise WireError("More synthetic traces came than were asked for.")
         self.gathered.written[partition] = reply.traces
         self.results.note_writing(state.server_round, answer, reply)
         self._progress(state, "write", len(self.gathered.written))

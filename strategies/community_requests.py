@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from fedcot import provenance
 from fedcot.community.coalitions import JOIN, Coalition
+from fedcot.community.costs import most_trainings
 from fedcot.community.messages import (
     BEFORE,
     PROVIDER,
@@ -19,6 +21,7 @@ from fedcot.community.messages import (
     TracesRequest,
 )
 from fedcot.community.pool import training_config
+from fedcot.community.settings import FEDERATED, SYNTHETIC
 from fedcot.config import RunConfig
 from fedcot.mechanism import vocabulary_hash
 from fedcot.models.sources import artefact_hash
@@ -160,6 +163,24 @@ class CommunityRequests:
         """Return the run directory, for simulated nodes: they write into it."""
         simulated = state.members[partition].identity.simulated
         return str(self.run.path) if simulated else ""
+
+
+def planned_trainings(config: RunConfig) -> Counter[tuple[float, float]]:
+    """Return the DP-SGD steps that a record of an average member takes part in.
+
+    By noise multiplier and sampling rate; empty unless something is trained privately.
+    """
+    steps: Counter[tuple[float, float]] = Counter()
+    if config.noise_multiplier <= 0:
+        return steps
+    members = max(config.num_partitions, len(config.community_names))
+    records = max(1, config.num_records // members)
+    for arm, count in ((FEDERATED, most_trainings(config)), (SYNTHETIC, 1)):
+        if arm in config.sharing_names:
+            settings = DpSettings.of(training_config(config, arm), records)
+            place = (settings.noise_multiplier, settings.sample_rate)
+            steps[place] += settings.steps * count
+    return steps
 
 
 def labels_with(

@@ -23,7 +23,8 @@ from strategies.accounted import AccountedStrategy
 from strategies.accounting import configured_accountant
 from strategies.community import Community
 from strategies.community_privacy import community_privacy
-from strategies.requests import Public, planned_steps
+from strategies.community_requests import planned_trainings
+from strategies.requests import Public
 from strategies.results import COMPLETED, FAILED, Results
 
 logger = logging.getLogger("flwr.fedcot")
@@ -80,7 +81,9 @@ def run_community(
         if strategy.spends:
             running = AccountedStrategy(
                 strategy,
-                configured_accountant(config, directory.ledger, planned_steps(config)),
+                configured_accountant(
+                    config, directory.ledger, planned_trainings(config)
+                ),
             )
         try:
             running.start(grid, num_rounds=config.num_server_rounds)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from fedcot.budget import (
@@ -17,13 +18,17 @@ from fedcot.community.coalitions import parse_coalitions
 from fedcot.community.pool import training_config
 from fedcot.community.settings import FEDERATED, PERTURBED, POOLED, PROMPT, SYNTHETIC
 from fedcot.config import RunConfig
+from fedcot.errors import ConfigError
 from fedcot.privacy.sampler import SEEDED_GUARANTEE
+from fedcot.report.reader import nats
 from fedcot.student.dp_settings import DpSettings
 
 if TYPE_CHECKING:
     from fedcot.privacy.accounting import PrivacyPlan
 
 
+# What the same records pay for all ways of sharing of a run.
+TOGETHER: Final = "together"
 SHARED: Final = (
     "none: traces reach their coalition as they are, within the scope of their owners"
 )
@@ -66,12 +71,68 @@ def sharing_epsilons(
                 is_own=is_own,
             )
         elif name in (FEDERATED, SYNTHETIC) and config.noise_multiplier > 0:
-            times = most_trainings(config) if name == FEDERATED else 1
-            found[name] = _trained(training_config(config, name), sizes, times)
+            found[name] = _trained(config, sizes, (name,))
         else:
             is_text = name in (POOLED, PROMPT)
             found[name] = _unbounded(SHARED if is_text else TRAINED)
+    if len(found) > 1:
+        found |= _together(config, sizes, found)
     return found
+
+
+def check_record_limit(
+    config: RunConfig, plan: PrivacyPlan, sizes: Sequence[int]
+) -> None:
+    """Refuse a run whose ledgers would refuse a record before its end.
+
+    A member's ledger is charged for all rounds at once, an epsilon and a delta for each
+    coalition and for the generator, and adds them up.
+
+    Raises
+    ------
+    ConfigError
+        Nothing was written.
+    """
+    if not config.noise_multiplier > 0 or not sizes:
+        return
+    times = most_trainings(config) // config.num_server_rounds
+    counts = {FEDERATED: times, SYNTHETIC: 1}
+    total = plan.charge if PERTURBED in config.sharing_names else 0.0
+    for name, count in counts.items():
+        if name in config.sharing_names:
+            total += count * max(
+                _epsilon(config, size, {name: _rounds(config, name)}) for size in sizes
+            )
+    if total > config.record_epsilon:
+        raise ConfigError(
+            "`record-epsilon` must be at least what one record is charged over the run "
+            f"({nats(total)} nats, for {times} coalitions), found "
+            f"{config.record_epsilon}; raise it or noise-multiplier, or ask for fewer "
+            "rounds, epochs or coalitions."
+        )
+
+
+def _together(
+    config: RunConfig, sizes: Sequence[int], found: Mapping[str, ArmEpsilons]
+) -> dict[str, ArmEpsilons]:
+    """Return what ways with a bound give away together: the same records pay them all.
+
+    Nothing where one of them has no bound, which then says it for the run.
+    """
+    if any(math.isinf(one.record_epsilon_at_delta) for one in found.values()):
+        return {}
+    trained = tuple(name for name in found if name != PERTURBED)
+    costs = _trained(config, sizes, trained)
+    if PERTURBED in found:
+        # A pure epsilon adds to one that holds at delta.
+        prompts = found[PERTURBED].record_epsilon
+        at_delta = costs.record_epsilon_at_delta + prompts
+        costs = replace(
+            costs,
+            record_epsilon_at_delta=at_delta,
+            guarantee=f"{found[PERTURBED].guarantee}; {costs.guarantee}",
+        )
+    return {TOGETHER: costs}
 
 
 def most_trainings(config: RunConfig) -> int:
@@ -84,31 +145,46 @@ def most_trainings(config: RunConfig) -> int:
     return most * config.num_server_rounds
 
 
-def _trained(config: RunConfig, sizes: Sequence[int], times: int) -> ArmEpsilons:
-    """Return what adapters under DP-SGD give away; the worst member counts."""
-    from fedcot.privacy.composition import training_epsilon
-    from fedcot.privacy.loss_distributions import DpTraining
+def _rounds(config: RunConfig, name: str) -> int:
+    """Return how often one adapter of a way of sharing is trained."""
+    return config.num_server_rounds if name == FEDERATED else 1
 
+
+def _trained(
+    config: RunConfig, sizes: Sequence[int], names: Sequence[str]
+) -> ArmEpsilons:
+    """Return what ways of sharing give away under DP-SGD; the worst member counts."""
     if not sizes:
         return _unbounded(UNKNOWN_RATE)
     if config.test_tape:
         return _unbounded(SEEDED_GUARANTEE)
-    trainings = {
-        DpTraining(
-            noise_multiplier=one.noise_multiplier,
-            phases=((one.sample_rate, one.steps),) * times,
-        )
-        for one in (DpSettings.of(config, size) for size in set(sizes))
-    }
+    times = {FEDERATED: most_trainings(config), SYNTHETIC: 1}
+    at_delta = max(
+        _epsilon(config, size, {name: times[name] for name in names})
+        for size in set(sizes)
+    )
     return ArmEpsilons(
         token_epsilon=math.inf,
         prompt_epsilon=math.inf,
         record_epsilon=math.inf,
-        record_epsilon_at_delta=max(
-            training_epsilon(one, delta=config.delta) for one in trainings
-        ),
+        record_epsilon_at_delta=at_delta,
         guarantee=TRAINED_PRIVATELY,
     )
+
+
+def _epsilon(config: RunConfig, size: int, times: Mapping[str, int]) -> float:
+    """Return the epsilon at delta of trainings of one member's record, composed."""
+    from fedcot.privacy.composition import training_epsilon
+    from fedcot.privacy.loss_distributions import DpTraining
+
+    phases: list[tuple[float, int]] = []
+    for name, count in times.items():
+        one = DpSettings.of(training_config(config, name), size)
+        phases += [(one.sample_rate, one.steps)] * count
+    training = DpTraining(
+        noise_multiplier=config.noise_multiplier, phases=tuple(phases)
+    )
+    return training_epsilon(training, delta=config.delta)
 
 
 def _unbounded(guarantee: str) -> ArmEpsilons:

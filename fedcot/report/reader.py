@@ -24,6 +24,8 @@ COMMUNITY_ARMS: Final = (
     "synthetic",
     "prompt",
     "random-label",
+    # No student of its own: what ways of sharing give away together.
+    "together",
 )
 # The teacher first, then the arms from no help to most help.
 ARM_ORDER: Final = ("teacher", *ARMS, *COMMUNITY_ARMS)

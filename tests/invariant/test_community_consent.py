@@ -222,14 +222,32 @@ def test_a_coalition_that_stands_twice_gets_nothing(grid, labels):
 
 
 @pytest.mark.parametrize(
+    "name", ["library+", "+library", "library+school", "library+../bakery"]
+)
+@pytest.mark.parametrize("beside", [(), ("library+bakery",)])
+def test_a_coalition_with_others_than_partners_gets_nothing(
+    grid, tmp_path, name, beside
+):
+    started = grid()
+    for purpose in (POOLED, PROMPT, COUNT):
+        request = traces_request((*beside, name), purpose)
+        assert ask(started, 0, QUERY_TRACES, request).has_error()
+    train = CoalitionTrainRequest(
+        server_round=1, coalitions=(*beside, name), run_key=RUN, run_dir=""
+    )
+    assert ask(started, 0, TRAIN_COALITION, train).has_error()
+    assert sent_words(started) == set()
+    made = {path.name for path in (tmp_path / "node-0").rglob("*")}
+    assert not any(part in made for part in ("school", "bakery"))
+
+
+@pytest.mark.parametrize(
     "name",
     [
         "",
         "+",
-        "library+",
-        "+library",
         "school",
-        "library+school",
+        "bakery+harbor",
         "../library",
         "library/../bakery",
         "..",
@@ -244,18 +262,17 @@ def test_a_coalition_that_stands_twice_gets_nothing(grid, labels):
         "a" * 500,
     ],
 )
-@pytest.mark.parametrize("beside", [(), ("library+bakery",)])
-def test_a_label_that_is_none_of_the_partners_gets_nothing(
-    grid, tmp_path, name, beside
-):
+def test_a_coalition_without_the_member_gets_nothing(grid, tmp_path, name):
     started = grid()
     for purpose in (POOLED, PROMPT, COUNT):
-        request = traces_request((*beside, name), purpose)
-        assert ask(started, 0, QUERY_TRACES, request).has_error()
+        answer = ask(started, 0, QUERY_TRACES, traces_request((name,), purpose))
+        reply = TracesReply.decode(answer.content)
+        assert (reply.num_offered, reply.traces) == ((0,), ())
     train = CoalitionTrainRequest(
-        server_round=1, coalitions=(*beside, name), run_key=RUN, run_dir=""
+        server_round=1, coalitions=(name,), run_key=RUN, run_dir=""
     )
-    assert ask(started, 0, TRAIN_COALITION, train).has_error()
+    answer = ask(started, 0, TRAIN_COALITION, train)
+    assert CoalitionTrainReply.decode(answer.content).adapters == {}
     assert sent_words(started) == set()
     # Nothing was made outside of the node's own folder, and no folder named by it.
     made = {path.name for path in (tmp_path / "node-0").rglob("*")}
@@ -580,11 +597,16 @@ def test_the_filter_by_answers_works_with_the_owner_s_records(grid, tmp_path):
 
 
 @pytest.mark.parametrize("limit", [1, 2])
-def test_a_limit_is_one_for_the_whole_message(grid, limit):
+def test_a_limit_is_one_for_each_coalition(grid, limit):
     started = grid()
-    reply = offered(started, 0, map(label, EVERY), purpose=PROMPT, limit=limit)
-    assert len(reply.traces) == limit
-    assert len(sent_words(started)) == limit
+    asked = [label(one) for one in EVERY]
+    everything = offered(grid(), 0, asked, purpose=PROMPT).num_offered
+    reply = offered(started, 0, asked, purpose=PROMPT, limit=limit)
+    for found, whole in zip(reply.num_offered, everything, strict=True):
+        assert found >= min(limit, whole)
+    # A trace is sent only where some coalition still has room for it.
+    assert len(reply.traces) <= limit * sum(count > 0 for count in everything)
+    assert len(sent_words(started)) == len(reply.traces)
 
 
 @pytest.mark.parametrize("method", ["offer", "train", "score"])

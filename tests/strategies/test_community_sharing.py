@@ -1,8 +1,7 @@
 """Every way of sharing in one run and alone; what leaves, what is charged and said."""
 
-import json
 import math
-import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +11,6 @@ from fedcot.budget import plan_run
 from fedcot.community.costs import sharing_epsilons
 from fedcot.community.member import Member
 from fedcot.community.messages import (
-    EVALUATE_STUDENTS,
     QUERY_TRACES,
     TRAIN_COALITION,
     TRAIN_GENERATOR,
@@ -21,12 +19,14 @@ from fedcot.community.messages import (
     StudentsRequest,
     TracesReply,
 )
-from fedcot.community.utility import UtilityTable
 from fedcot.data.partition import partition_sizes
+from fedcot.data.traces import Scope
 from fedcot.errors import ConfigError, FedcotError
 from fedcot.mechanism import configured_channel
 from fedcot.models.generation import Generated
 from fedcot.node import Node
+from fedcot.node_state import Owner
+from fedcot.privacy.ledger import Ledger
 from fedcot.records import QUERY_PERTURB, PerturbReply
 from fedcot.report.community_utility import gains_section
 from fedcot.report.ledgers import read_ledgers
@@ -38,9 +38,11 @@ from tests.communities import (
     AddingProvider,
     adding_provider,  # noqa: F401
     community_config,
+    fill_store,
     gather,
     owner_config,
     put_in_place,
+    secret_trace,
 )
 from tests.fakes import ScriptedTeacher, fake_partition, rows_of, summary_of
 
@@ -67,6 +69,8 @@ def settings(**more: Any) -> dict[str, Any]:
         "synthetic_traces": 2,
         "record_epsilon": 250.0,
         "controls": "label-only",
+        "test_records": 2,
+        "max_new_tokens": 2,
         **more,
     }
 
@@ -77,7 +81,7 @@ def writes_sums(monkeypatch: pytest.MonkeyPatch) -> None:
     def generate(model, base, prompts, *, seeds, **more):
         return [
             Generated(
-                f"{seed % 40} books {seed % 7} come back how many books remain "
+                f"the bakery sells {seed % 40} loaves then {seed % 7} more "
                 f"rationale: {seed % 40} + {seed % 7} = {seed % 40 + seed % 7} "
                 f"answer: {seed % 40 + seed % 7}",
                 3,
@@ -269,12 +273,14 @@ def test_no_word_of_a_record_leaves_and_students_learn_from_what_was_released(
         return honest(self, traces, num_invalid, arm=arm)
 
     monkeypatch.setattr(community.PooledTraining, "train", listens)
-    config, both = perturbed(tmp_path / "a", mechanism=mechanism), BothProviders()
+    more = {"prompt_epsilon": 8.0} if mechanism == "selection" else {}
+    config = perturbed(tmp_path / "a", mechanism=mechanism, **more)
+    both = BothProviders()
     run, grid = gather(config, both)
     summary = summary_of(run)
     assert summary["status"] == "completed", summary["reason"]
     secret = words_of_records(config)
-    assert len(secret) == len(set(secret)) > 40
+    assert len(secret) == len(set(secret)) == 3 * (9 + 2 + 2)
     for kind, sent in grid.uplink:
         assert not any(word in sent for word in secret), kind
     # Every question of the pool was released, and the grid saw its words.
@@ -289,8 +295,8 @@ def test_no_word_of_a_record_leaves_and_students_learn_from_what_was_released(
     assert {trace.question for trace in pools["perturbed"]} <= released
     # One trace at most for each record that was released.
     assert len(pools["perturbed"]) <= len(seen)
-    # The provider itself saw what the members had asked before, and no more.
-    assert both.asked == [[]] or not both.asked or not released & set(both.asked[0])
+    # The provider that is not for released questions was asked by the server for none.
+    assert both.asked == []
 
 
 def test_a_ledger_is_charged_once_and_what_was_released_is_sent_again_for_free(
@@ -382,14 +388,12 @@ def test_a_strategy_that_spends_refuses_to_start_without_an_account(
             return strategy
 
     wrapped = []
-    honest = AccountedStrategy.start
 
     def listens(self, grid, *arguments, **named):
         wrapped.append(self)
         raise FedcotError("stopped here")
 
     config = perturbed(tmp_path / "a", sharing=sharing, noise_multiplier=noise)
-    assert honest is not listens
     with monkeypatch.context() as patched:
         patched.setattr(AccountedStrategy, "start", listens)
         patched.setattr(community.Community, "start", listens)
@@ -409,6 +413,7 @@ def test_a_strategy_that_spends_refuses_to_start_without_an_account(
     assert asked == []
 
 
+@pytest.mark.slow
 def test_what_an_earlier_run_sent_unprotected_is_not_left_out(tmp_path, provider):
     """Also beside other ways of sharing, whose own charges are no prompts'."""
     nodes = [owner_config(tmp_path, partition) for partition in range(3)]
@@ -433,10 +438,6 @@ def test_what_an_earlier_run_sent_unprotected_is_not_left_out(tmp_path, provider
 
 def expose_all(node: dict[str, Any], config) -> None:
     """Write into a node's ledger that an earlier run sent everything as it is."""
-    from fedcot.node_state import Owner
-    from fedcot.privacy.ledger import Ledger
-    from pathlib import Path
-
     own = Node(config, Owner.from_node_config(node))
     with Ledger(Path(node["state-dir"]) / "ledger", record_epsilon=200.0) as ledger:
         keys = ledger.record_keys([r.identity for r in own.partition.train])
@@ -450,8 +451,8 @@ def expose_all(node: dict[str, Any], config) -> None:
     ("controls", "trained"),
     [
         ("none", set()),
-        ("label-only", {"label-only.library", f"label-only.{GRAND}"}),
-        ("random-label", {f"random-label.{GRAND}"}),
+        pytest.param("label-only", set(), marks=pytest.mark.slow),
+        pytest.param("random-label", {f"random-label.{GRAND}"}, marks=pytest.mark.slow),
     ],
 )
 def test_controls_are_those_asked_for_and_no_gain_is_stated_without_labels(
@@ -473,9 +474,8 @@ def test_controls_are_those_asked_for_and_no_gain_is_stated_without_labels(
     if controls == "label-only":
         assert gains_section(read_run(run.path)).problem == ""
         return
-    section = gains_section(read_run(run.path))
-    assert "label-only" in section.problem
-    assert section.sheets == ()
+    with pytest.raises(ConfigError, match="found no label-only for library"):
+        gains_section(read_run(run.path))
 
 
 def test_a_striker_has_no_cell_in_the_coalitions_that_it_left(tmp_path, provider):
@@ -484,7 +484,8 @@ def test_a_striker_has_no_cell_in_the_coalitions_that_it_left(tmp_path, provider
         **settings(
             sharing="pooled",
             scenario="strike:bakery",
-            coalitions="alone,library+harbor,grand",
+            coalitions="library+harbor,grand",
+            controls="none",
         ),
     )
     run, _ = gather(config, provider)
@@ -495,6 +496,7 @@ def test_a_striker_has_no_cell_in_the_coalitions_that_it_left(tmp_path, provider
             assert ("bakery" in student["own"]) != without, name
     assert set(students[f"pooled.{GRAND}"]["own"]) == {"library", "harbor"}
     assert set(students["pooled.library+harbor"]["own"]) == set(NAMES)
+    assert len(students) == 2
     # The member still sends its scores: they are left out where they are read.
     rows = rows_of(run, phase="evaluate", student=f"pooled.{GRAND}")
     assert {row["community"] for row in rows} == set(NAMES)
@@ -511,8 +513,8 @@ def test_a_score_of_a_student_that_was_not_sent_is_refused(
         if self.owner.partition_id != 1:
             return reply
         more = StudentScore(
-            student=invented, exact_match=4, parsed=4, valid_rationales=4,
-            num_records=4, correct="1111",
+            student=invented, exact_match=2, parsed=2, valid_rationales=2,
+            num_records=2, correct="11",
         )  # fmt: skip
         return StudentsReply(
             partition_id=1, withheld=False, scores=(*reply.scores, more)
@@ -528,13 +530,11 @@ def test_a_score_of_a_student_that_was_not_sent_is_refused(
     students = summary["community"]["students"]
     assert invented not in students
     assert set(students[f"pooled.{GRAND}"]["own"]) == {"library", "harbor"}
-    assert invented not in (run.path / "metrics.jsonl").read_text()
+    assert rows_of(run, student=invented) == []
 
 
+@pytest.mark.slow
 def test_a_deployed_member_gets_no_student_of_others(tmp_path, provider, monkeypatch):
-    from tests.communities import fill_store, secret_trace
-    from fedcot.data.traces import Scope
-
     asked: dict[int, StudentsRequest] = {}
     honest = Member.score
 
@@ -567,6 +567,4 @@ def test_a_deployed_member_gets_no_student_of_others(tmp_path, provider, monkeyp
         assert all(own in name.partition(".")[2].split("+") for name in named)
         inside = {name for name in named if "+" in name}
         assert bool(inside) == (own != "harbor")
-    assert re.search("pooled.harbor", json.dumps(summary["community"]))
-    assert EVALUATE_STUDENTS  # the message they came with
-    assert issubclass(ConfigError, FedcotError) and UtilityTable
+    assert "pooled.harbor" in summary["community"]["students"]

@@ -1,0 +1,129 @@
+"""What each way of sharing gives away, against schedules written by hand."""
+
+import math
+from typing import Any
+
+import pytest
+
+from fedcot.budget import TRAINED, TRAINED_PRIVATELY, UNKNOWN_RATE, plan_run, worst_of
+from fedcot.community.costs import SHARED, most_trainings, sharing_epsilons
+from fedcot.community.pool import training_config
+from fedcot.mechanism import configured_channel
+from fedcot.privacy.composition import training_epsilon
+from fedcot.privacy.loss_distributions import DpTraining
+from fedcot.privacy.sampler import SEEDED_GUARANTEE
+from tests.communities import NAMES, community_config
+
+EVERY = "pooled,perturbed,federated,synthetic,prompt"
+
+
+def costs(tmp_path, *, sizes=(8, 8, 8), charged=None, is_own=True, **more: Any):
+    own = {"sharing": EVERY, "test_tape": False, "record_epsilon": 250.0, **more}
+    config = community_config(tmp_path, **own)
+    plan = plan_run(config, configured_channel(config), num_partitions=3)
+    found = sharing_epsilons(config, plan, sizes=sizes, charged=charged, is_own=is_own)
+    return found, plan
+
+
+def by_hand(rate: float, steps: int, noise: float = 2.0, delta: float = 1e-6):
+    """Return the epsilon of so many steps in one round; rounds make no difference."""
+    return training_epsilon(
+        DpTraining(noise_multiplier=noise, phases=((rate, steps),)), delta=delta
+    )
+
+
+@pytest.mark.parametrize(
+    ("coalitions", "most"),
+    [
+        ("alone", 1),
+        ("grand", 1),
+        ("alone,grand", 2),
+        ("all", 4),
+        ("library,library+bakery,grand", 3),
+        ("bakery,library+harbor", 1),
+    ],
+)
+def test_the_most_used_community_counts(tmp_path, coalitions, most):
+    for rounds in (1, 3):
+        config = community_config(
+            tmp_path, coalitions=coalitions, num_server_rounds=rounds
+        )
+        assert most_trainings(config) == most * rounds
+    # Of seven coalitions of three, each is in four.
+    assert 2 ** (len(NAMES) - 1) == 4
+
+
+def test_traces_and_prompts_have_no_bound_and_say_who_sees_them(tmp_path):
+    found, _ = costs(tmp_path)
+    for arm in ("pooled", "prompt"):
+        assert found[arm].guarantee == SHARED
+    for arm in ("federated", "synthetic"):
+        assert found[arm].guarantee == TRAINED
+    for arm in set(found) - {"perturbed"}:
+        assert found[arm].record_epsilon_at_delta == math.inf
+        assert found[arm].record_epsilon == math.inf
+    assert list(found) == EVERY.split(",")
+    assert worst_of(found) != "perturbed"
+
+
+def test_perturbed_questions_cost_what_the_mechanism_charges(tmp_path):
+    found, plan = costs(tmp_path)
+    line = found["perturbed"]
+    assert line.prompt_epsilon == plan.prompt_epsilon == line.record_epsilon
+    assert line.record_epsilon_at_delta == plan.record_epsilon_at_delta
+    # An earlier run is in the sum, and composes no more.
+    found, _ = costs(tmp_path, charged=2 * plan.charge, is_own=False)
+    assert found["perturbed"].record_epsilon == 2 * plan.charge
+    assert found["perturbed"].record_epsilon_at_delta == 2 * plan.charge
+
+
+def test_private_trainings_of_a_record_compose(tmp_path):
+    # Batches of 4 out of 8: at a rate of one half, two steps an epoch.
+    more = {"noise_multiplier": 2.0, "num_server_rounds": 2, "generator_epochs": 3}
+    found, _ = costs(tmp_path, coalitions="alone,grand", local_epochs=2, **more)
+    federated, synthetic = found["federated"], found["synthetic"]
+    # Four steps in each of two rounds, for each of two coalitions.
+    assert federated.record_epsilon_at_delta == pytest.approx(by_hand(0.5, 16))
+    # Three epochs, once.
+    assert synthetic.record_epsilon_at_delta == pytest.approx(by_hand(0.5, 6))
+    for cost in (federated, synthetic):
+        assert cost.record_epsilon == math.inf
+        assert cost.guarantee == TRAINED_PRIVATELY
+    # What is pooled as it is stays without a bound.
+    assert found["pooled"].record_epsilon_at_delta == math.inf
+
+
+def test_the_worst_member_counts(tmp_path):
+    more = {"noise_multiplier": 2.0, "coalitions": "grand"}
+    found, _ = costs(tmp_path, sizes=(16, 4, 16), **more)
+    # Batches of 4: everybody in every step of the small one; a quarter of the large.
+    worst = max(by_hand(1.0, 1), by_hand(0.25, 4))
+    assert found["federated"].record_epsilon_at_delta == pytest.approx(worst)
+    assert by_hand(1.0, 1) != pytest.approx(by_hand(0.25, 4))
+
+
+def test_what_is_not_known_yet_is_not_stated(tmp_path):
+    more = {"noise_multiplier": 2.0}
+    found, _ = costs(tmp_path, sizes=(), **more)
+    assert found["federated"].guarantee == UNKNOWN_RATE
+    assert found["federated"].record_epsilon_at_delta == math.inf
+    seeded, _ = costs(tmp_path, test_tape=True, **more)
+    for arm in ("federated", "synthetic"):
+        assert seeded[arm].guarantee == SEEDED_GUARANTEE
+        assert seeded[arm].record_epsilon_at_delta == math.inf
+
+
+@pytest.mark.parametrize(
+    ("arm", "epochs"),
+    [
+        ("synthetic", 7),
+        ("synthetic.0123456789abcdef", 7),
+        ("federated.library", 2),
+        ("federated.synthetic", 2),
+        ("library", 2),
+        ("synthetic-arts", 2),
+    ],
+)
+def test_a_generator_has_its_own_epochs(tmp_path, arm, epochs):
+    config = community_config(tmp_path, local_epochs=2, generator_epochs=7)
+    assert training_config(config, arm).local_epochs == epochs
