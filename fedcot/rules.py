@@ -76,6 +76,8 @@ DEVICE: Final = Rule(
 DROPOUT: Final = Rule("inside [0, 1)", lambda value: 0 <= value < 1)
 TEXT: Final = Rule("text that is not empty", lambda value: bool(value.strip()))
 ANY: Final = Rule("", lambda value: True)
+# More of them tell no more, and the built-in world would be searched for hours.
+HOLD_OUT: Final = Rule("0 to 10000", lambda value: 0 <= value <= 10_000)
 SLUG: Final = Rule(
     "1 to 64 of a-z, 0-9 and '-', a letter or digit first",
     lambda value: re.fullmatch(r"[a-z0-9][a-z0-9-]{0,63}", value) is not None,

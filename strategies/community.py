@@ -253,6 +253,10 @@ class Community(TalkingStrategy):
             if student.adapter:
                 self.students[name] = student.adapter
                 state.learnt = True
+            else:
+                line = f"{name}: no student, because there was no trace to learn from"
+                state.failures.append(line)
+                logger.warning("├── %s", line)
         self.results.progress(
             "distil", state.server_round, len(planned), max(1, len(planned))
         )

@@ -34,6 +34,14 @@ SHARED: Final = (
 )
 
 
+GUARANTEES: Final = {
+    POOLED: SHARED,
+    PROMPT: SHARED,
+    FEDERATED: TRAINED,
+    SYNTHETIC: "none: texts of a generator that was trained on private traces are sent",
+}
+
+
 def sharing_epsilons(
     config: RunConfig,
     plan: PrivacyPlan,
@@ -73,8 +81,7 @@ def sharing_epsilons(
         elif name in (FEDERATED, SYNTHETIC) and config.noise_multiplier > 0:
             found[name] = _trained(config, sizes, (name,))
         else:
-            is_text = name in (POOLED, PROMPT)
-            found[name] = _unbounded(SHARED if is_text else TRAINED)
+            found[name] = _unbounded(GUARANTEES[name])
     if len(found) > 1:
         found |= _together(config, sizes, found)
     return found

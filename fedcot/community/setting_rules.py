@@ -13,6 +13,7 @@ from fedcot.community.coalitions import (
     parse_coalitions,
 )
 from fedcot.community.scenario import parse_scenario
+from fedcot.community.settings import POOLED
 from fedcot.errors import ConfigError
 from fedcot.rules import shown
 from fedcot.settings import COMMUNITY, WORLD
@@ -52,6 +53,17 @@ def check_communities(config: RunConfig) -> None:
             f"`-c num-partitions={len(names)}`."
         )
     _check_levels(config)
+    if config.audit_members and POOLED not in config.sharing_names:
+        raise ConfigError(
+            "`audit-members` must be false where no traces are pooled, because it "
+            f"compares with them, found true with sharing {shown(config.sharing)}; add "
+            "pooled to `sharing`."
+        )
+    if config.server_noise_multiplier > 0:
+        raise ConfigError(
+            "`server-noise-multiplier` must be 0 in `mode=community`, where no mean is "
+            f"noised, found {config.server_noise_multiplier}; use noise-multiplier."
+        )
 
 
 def _check_names(names: Sequence[str], config: RunConfig) -> None:

@@ -119,7 +119,7 @@ class CommunitySettings:
     )
     hold_out: int = setting(
         200,
-        at_least(0),
+        rules.HOLD_OUT,
         "questions of all domains in equal share that no client holds, for the second "
         "view on each student",
     )

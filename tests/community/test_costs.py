@@ -6,8 +6,15 @@ from typing import Any
 import pytest
 
 from fedcot.budget import TRAINED, TRAINED_PRIVATELY, UNKNOWN_RATE, plan_run, worst_of
-from fedcot.community.costs import SHARED, most_trainings, sharing_epsilons
+from fedcot.community.costs import (
+    SHARED,
+    TOGETHER,
+    check_record_limit,
+    most_trainings,
+    sharing_epsilons,
+)
 from fedcot.community.pool import training_config
+from fedcot.errors import ConfigError
 from fedcot.mechanism import configured_channel
 from fedcot.privacy.composition import training_epsilon
 from fedcot.privacy.loss_distributions import DpTraining
@@ -57,8 +64,8 @@ def test_traces_and_prompts_have_no_bound_and_say_who_sees_them(tmp_path):
     found, _ = costs(tmp_path)
     for arm in ("pooled", "prompt"):
         assert found[arm].guarantee == SHARED
-    for arm in ("federated", "synthetic"):
-        assert found[arm].guarantee == TRAINED
+    assert found["federated"].guarantee == TRAINED
+    assert "generator" in found["synthetic"].guarantee
     for arm in set(found) - {"perturbed"}:
         assert found[arm].record_epsilon_at_delta == math.inf
         assert found[arm].record_epsilon == math.inf
@@ -127,3 +134,55 @@ def test_what_is_not_known_yet_is_not_stated(tmp_path):
 def test_a_generator_has_its_own_epochs(tmp_path, arm, epochs):
     config = community_config(tmp_path, local_epochs=2, generator_epochs=7)
     assert training_config(config, arm).local_epochs == epochs
+
+
+def test_ways_that_the_same_records_pay_for_are_added_up(tmp_path):
+    more = {
+        "sharing": "perturbed,federated,synthetic",
+        "noise_multiplier": 2.0,
+        "coalitions": "alone,grand",
+        "num_server_rounds": 3,
+        "local_epochs": 2,
+        "generator_epochs": 5,
+        "batch_size": 4,
+    }
+    found, plan = costs(tmp_path, sizes=(8, 8, 8), **more)
+    # Batches of 4 out of 8: two steps an epoch; two coalitions and three rounds.
+    trained = by_hand(0.5, 2 * 2 * 2 * 3 + 5 * 2)
+    together = found[TOGETHER]
+    assert together.record_epsilon_at_delta == pytest.approx(
+        trained + plan.prompt_epsilon
+    )
+    assert together.record_epsilon == math.inf
+    assert worst_of(found) == TOGETHER
+    alone = [one.record_epsilon_at_delta for n, one in found.items() if n != TOGETHER]
+    assert max(alone) < together.record_epsilon_at_delta < sum(alone)
+
+
+@pytest.mark.parametrize("sharing", ["federated", "pooled,federated,synthetic"])
+def test_nothing_is_added_up_where_one_says_it_all(tmp_path, sharing):
+    found, _ = costs(tmp_path, sharing=sharing, noise_multiplier=2.0)
+    assert TOGETHER not in found
+
+
+def test_a_budget_that_ends_too_early_is_refused_before_the_run(tmp_path):
+    more = {
+        "sharing": "federated,synthetic",
+        "noise_multiplier": 2.0,
+        "coalitions": "alone,grand",
+        "num_server_rounds": 3,
+        "local_epochs": 2,
+        "generator_epochs": 5,
+        "batch_size": 4,
+        "test_tape": False,
+    }
+    # As the ledger adds them: an epsilon for each coalition, and the generator's.
+    charged = 2 * by_hand(0.5, 2 * 2 * 3) + by_hand(0.5, 5 * 2)
+    for limit, is_enough in ((charged * 1.001, True), (charged * 0.999, False)):
+        config = community_config(tmp_path, record_epsilon=limit, **more)
+        plan = plan_run(config, configured_channel(config), num_partitions=3)
+        if is_enough:
+            check_record_limit(config, plan, (8, 8, 8))
+            continue
+        with pytest.raises(ConfigError, match="`record-epsilon` must be at least"):
+            check_record_limit(config, plan, (8, 8, 8))

@@ -12,6 +12,7 @@ from fedcot.community.messages import SharedTrace
 from fedcot.community.pool import community_settings, trace_examples
 from fedcot.data.schema import Rationale, Record
 from fedcot.data.traces import Scope
+from fedcot.errors import ConfigError
 from fedcot.evaluation.copying import plain
 from fedcot.node_training import first_adapter
 from fedcot.report.community_sharing import audit_section
@@ -241,12 +242,10 @@ def test_the_audit_of_a_run_has_every_arm_and_community(
 
 
 @pytest.mark.parametrize("sharing", ["federated", "prompt"])
-def test_without_pooled_traces_it_says_why_there_is_none(
-    tmp_path, provider, caplog, sharing
-):
-    with caplog.at_level(logging.WARNING, logger="flwr.fedcot"):
-        run, _ = gather(small(tmp_path, sharing=sharing, coalitions="grand"), provider)
-    check_said(run, caplog)
+def test_without_pooled_traces_it_is_refused(tmp_path, sharing):
+    with pytest.raises(ConfigError, match="`audit-members` must be false") as caught:
+        small(tmp_path, sharing=sharing)
+    assert "add pooled" in str(caught.value)
 
 
 def check_said(run, caplog) -> None:
