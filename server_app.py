@@ -2,12 +2,10 @@
 
 import logging
 from dataclasses import asdict
-from typing import Any
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from fedcot import provenance
 from fedcot.budget import check_prompt_epsilon, plan_run
 from fedcot.config import RunConfig
 from fedcot.data.partition import load_public_bank
@@ -16,9 +14,7 @@ from fedcot.mechanism import (
     configured_channel,
     configured_public_model,
     configured_vocabulary,
-    vocabulary_hash,
 )
-from fedcot.models.sources import artefact_hash
 from fedcot.out_of_memory import (
     OutOfMemoryError,
     explain_out_of_memory,
@@ -28,8 +24,8 @@ from fedcot.privacy.accounting import PrivacyPlan
 from fedcot.privacy.channels import Channel
 from fedcot.privacy.selection import SelectionChannel
 from fedcot.report.model_card import write_cards
-from fedcot.resuming import check_resuming, check_same_run, data_hash
-from fedcot.runs import RunDirectory, default_root, new_run_key
+from fedcot.resuming import check_resuming
+from fedcot.runs import RunDirectory, default_root
 from fedcot.settings import COMMUNITY
 from fedcot.tasks.registry import configured_task
 from fedcot.teacher.configured import configured_teacher
@@ -38,6 +34,7 @@ from strategies import AccountedStrategy, FedCoT, Public, Results
 from strategies.accounting import configured_accountant
 from strategies.community_run import run_community
 from strategies.evolution import BankEvolution
+from strategies.opening import opened_run
 from strategies.privacy_report import privacy_report
 from strategies.requests import planned_steps
 from strategies.results import FAILED
@@ -97,19 +94,7 @@ def run(grid: Grid, config: RunConfig, teacher: Teacher | None = None) -> RunDir
             cache_root=default_root(),
             vocabulary=public.vocabulary,
         )
-    directory = (
-        RunDirectory.reopen(config.run_dir)
-        if config.resume
-        else RunDirectory.create(config.run_dir, name=config.name)
-    )
-    logger.info("Run directory: %s", directory.path)
-    with directory.held():
-        run_key = directory.run_key if config.resume else new_run_key()
-        stated = _stated(config, public, teacher, run_key)
-        if config.resume:
-            check_same_run(directory.read_config(), stated)
-            directory.put_aside()
-        directory.write_config(stated)
+    with opened_run(config, public, teacher) as (directory, run_key):
         strategy = FedCoT(
             config,
             teacher=teacher,
@@ -144,28 +129,6 @@ def _public(config: RunConfig) -> Public:
         bank=load_public_bank(config, bank_size) if wants_bank else (),
         evolution=_evolution(config, channel),
     )
-
-
-def _stated(
-    config: RunConfig, public: Public, teacher: Teacher, run_key: str
-) -> dict[str, Any]:
-    """Return settings, versions and hashes: all that made the run."""
-    return {
-        "run_config": config.to_run_config(),
-        "seed": config.seed,
-        "run_key": run_key,
-        "code_hash": provenance.code_hash(),
-        "git_commit": provenance.git_commit(),
-        "versions": provenance.versions(),
-        "artefacts": {
-            "student": artefact_hash(config.student, "student"),
-            "vocabulary": vocabulary_hash(config),
-            "channel": public.channel.hash,
-            "dataset": public.task.hash,
-            "data": data_hash(config),
-        },
-        "teacher": dict(teacher.describe()),
-    }
 
 
 def _evolution(config: RunConfig, channel: Channel) -> BankEvolution | None:

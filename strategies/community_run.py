@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict
-from typing import Any
 
 from flwr.serverapp import Grid
 
-from fedcot import provenance
 from fedcot.budget import plan_run
 from fedcot.config import RunConfig
-from fedcot.mechanism import vocabulary_hash
-from fedcot.models.sources import artefact_hash
 from fedcot.report.model_card import write_cards
-from fedcot.resuming import check_resuming, check_same_run, data_hash
-from fedcot.runs import RunDirectory, default_root, new_run_key
-from fedcot.tasks.registry import configured_task
+from fedcot.resuming import check_resuming
+from fedcot.runs import RunDirectory, default_root
 from fedcot.teacher.configured import configured_teacher
 from fedcot.teacher.teacher import Teacher
 from strategies.accounted import AccountedStrategy
@@ -24,6 +19,7 @@ from strategies.accounting import configured_accountant
 from strategies.community import Community
 from strategies.community_privacy import community_privacy
 from strategies.community_requests import planned_trainings
+from strategies.opening import opened_run
 from strategies.requests import Public
 from strategies.results import COMPLETED, FAILED, Results
 
@@ -53,23 +49,13 @@ def run_community(
     FedcotError
         The run failed; its summary says why.
     """
-    if provider is None:
-        provider = configured_teacher(
-            config, task=configured_task(config), cache_root=default_root()
-        )
     if config.resume:
         check_resuming(config)
-        directory = RunDirectory.reopen(config.run_dir)
-    else:
-        directory = RunDirectory.create(config.run_dir, name=config.name)
-    logger.info("Run directory: %s", directory.path)
-    with directory.held():
-        run_key = directory.run_key if config.resume else new_run_key()
-        stated = _stated(config, provider, run_key)
-        if config.resume:
-            check_same_run(directory.read_config(), stated)
-            directory.put_aside()
-        directory.write_config(stated)
+    if provider is None:
+        provider = configured_teacher(
+            config, task=public.task, cache_root=default_root()
+        )
+    with opened_run(config, public, provider) as (directory, run_key):
         strategy = Community(
             config,
             provider=provider,
@@ -97,25 +83,6 @@ def run_community(
         else:
             _finish(strategy, directory, COMPLETED, "")
     return directory
-
-
-def _stated(config: RunConfig, provider: Teacher, run_key: str) -> dict[str, Any]:
-    """Return settings, versions and hashes: all that made the run."""
-    return {
-        "run_config": config.to_run_config(),
-        "seed": config.seed,
-        "run_key": run_key,
-        "code_hash": provenance.code_hash(),
-        "git_commit": provenance.git_commit(),
-        "versions": provenance.versions(),
-        "artefacts": {
-            "student": artefact_hash(config.student, "student"),
-            "vocabulary": vocabulary_hash(config),
-            "dataset": configured_task(config).hash,
-            "data": data_hash(config),
-        },
-        "teacher": dict(provider.describe()),
-    }
 
 
 def _finish(

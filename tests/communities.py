@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
-import server_app
 import strategies.community
 import strategies.community_requests
 import strategies.community_results
-import strategies.community_run
+import strategies.opening
 import strategies.requests
 import strategies.results
 from fedcot import node, node_runs, node_training
@@ -61,8 +60,8 @@ def put_in_place(patched: pytest.MonkeyPatch) -> AddingProvider:
     made, base = AddingProvider(), tiny_base()
     patched.setattr(node_training, "load_base", lambda source, options: base)
     patched.setattr(member_traces, "configured_teacher", lambda *a, **k: made)
-    hashed = (node, node_runs, server_app, strategies.requests)
-    for module in (*hashed, strategies.community_requests, strategies.community_run):
+    hashed = (node, node_runs, strategies.opening, strategies.requests)
+    for module in (*hashed, strategies.community_requests):
         patched.setattr(module, "artefact_hash", lambda source, role: "ab" * 32)
     for module in (node, strategies.results, strategies.community_results):
         patched.setattr(module, "load_partition", fake_partition)

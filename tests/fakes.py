@@ -16,7 +16,7 @@ from fedcot.data.schema import Partition, Rationale, Record
 from fedcot.node_state import Owner
 from fedcot.runs import RunDirectory
 from fedcot.teacher.teacher import Completion, Usage
-from strategies import requests, results
+from strategies import opening, requests, results
 from tests.grid import LocalGrid
 from tests.tiny import tiny_base
 
@@ -104,7 +104,7 @@ def fake_bank(config: RunConfig, size: int) -> tuple[Record, ...]:
 def tiny_world(monkeypatch: pytest.MonkeyPatch) -> None:
     """Put tiny records and a tiny student where the real ones would be loaded."""
     base = tiny_base()
-    for module in (node, node_runs, requests, server_app):
+    for module in (node, node_runs, requests, opening):
         monkeypatch.setattr(module, "artefact_hash", lambda source, role: "ab" * 32)
     monkeypatch.setattr(node_training, "load_base", lambda source, options: base)
     for module in (node, results):
