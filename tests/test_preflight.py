@@ -122,4 +122,4 @@ def test_a_first_line_of_data_is_not_shown(sums, tmp_path):
     (problem, *_) = dry_run(config(sums), num_supernodes=1)["problems"]
     assert "Zorbina" not in problem
     assert "48" not in problem
-    assert "what looks like data" in problem
+    assert "among its 2 columns" in problem

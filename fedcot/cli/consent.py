@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fedcot.cli.commands import app
+from fedcot.cli.scopes import AS_GIVEN, SCOPES, scope_of, scope_or_given
 from fedcot.cli.show import JsonFlag, show
 from fedcot.data.traces import Scope, Trace
 from fedcot.errors import ConfigError
@@ -36,8 +37,6 @@ traces = typer.Typer(
 )
 app.add_typer(traces, name="traces")
 
-_AS_GIVEN = "as-given"
-_SCOPES = ", ".join(Scope)
 _SHORTEST = 8
 
 Folder = Annotated[Path, typer.Argument(help="The folder that holds your traces.")]
@@ -59,7 +58,7 @@ def add(
     scope: Annotated[
         str,
         typer.Option(
-            help=f"Whom new traces may reach: {_SCOPES}; or {_AS_GIVEN}: what the "
+            help=f"Whom new traces may reach: {SCOPES}; or {AS_GIVEN}: what the "
             "file says."
         ),
     ] = Scope.OWN.value,
@@ -70,7 +69,7 @@ def add(
     A trace that you have keeps its scope, and one that you withdrew is not added
     again, whatever the file says.
     """
-    chosen = None if scope == _AS_GIVEN else _scope_of(scope, f"{_SCOPES}, {_AS_GIVEN}")
+    chosen = scope_or_given(scope)
     if not file.is_file():
         raise ConfigError(
             f"`TRACES.jsonl` must be a file, found none at {file}; make one of an "
@@ -109,8 +108,11 @@ def list_traces(
     as_json: JsonFlag = False,
 ) -> None:
     """Count your traces by scope and class; no text is shown unless you ask for it."""
+    from fedcot.community.consent_tables import count_traces
+
     with _opened(folder) as store:
-        counts, held = store.counts(), store.active()
+        held, stones = store.active(), store.tombstones()
+    counts = count_traces(held, withdrawn=len(stones))
     content: dict[str, Any] = {
         "community": store.community,
         **dataclasses.asdict(counts),
@@ -131,7 +133,7 @@ def list_traces(
 @traces.command(epilog=_TEACHING, short_help="Let traces reach more or fewer.")
 def scope(
     folder: Folder,
-    scope: Annotated[str, typer.Argument(help=f"One of {_SCOPES}.")],
+    scope: Annotated[str, typer.Argument(help=f"One of {SCOPES}.")],
     keys: Keys = None,
     every: Annotated[bool, typer.Option("--all", help="All your traces.")] = False,
     as_json: JsonFlag = False,
@@ -141,7 +143,7 @@ def scope(
     What was sent before is not called back; `fedcot traces withdraw` says which models
     it reached.
     """
-    chosen = _scope_of(scope, _SCOPES)
+    chosen = scope_of(scope, "scope")
     if every == bool(keys):
         raise ConfigError(
             "`KEY...` or --all must be given, one of the two, found "
@@ -190,18 +192,8 @@ def tombstones(folder: Folder, as_json: JsonFlag = False) -> None:
 
 def _opened(folder: Path) -> TraceStore:
     from fedcot.community.consent import TraceStore
-    from fedcot.community.consent_database import stored_community
 
-    return TraceStore(folder, community=stored_community(folder))
-
-
-def _scope_of(text: str, known: str) -> Scope:
-    if text not in set(Scope):
-        raise ConfigError(
-            f"`scope` must be one of {known}, found {text!r}; pass for example "
-            f"{Scope.COMMUNITY}."
-        )
-    return Scope(text)
+    return TraceStore.existing(folder)
 
 
 def _table(scopes: dict[str, dict[str, int]]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -12,14 +12,13 @@ import typer
 
 from fedcot.cli.commands import app
 from fedcot.cli.export import export
+from fedcot.cli.scopes import AS_GIVEN, SCOPES, scope_or_given
 from fedcot.cli.show import JsonFlag, console, show
-from fedcot.data.traces import Scope
+from fedcot.data.traces import Scope, Trace
 from fedcot.errors import ConfigError
 
 if TYPE_CHECKING:
     from fedcot.data.portability import ImportReport
-
-_AS_GIVEN = "as-given"
 
 
 @app.command("import")
@@ -43,7 +42,7 @@ def import_command(
     scope: Annotated[
         str,
         typer.Option(
-            help=f"Whom they may reach: {', '.join(Scope)}; or {_AS_GIVEN}: what an "
+            help=f"Whom they may reach: {SCOPES}; or {AS_GIVEN}: what an "
             "export of fedcot says."
         ),
     ] = Scope.OWN.value,
@@ -66,7 +65,7 @@ def import_command(
     """
     from fedcot.data.portability import import_traces, write_traces
 
-    chosen = _scope_of(scope)
+    chosen = scope_or_given(scope)
     if output.is_dir() or not output.parent.is_dir():
         raise ConfigError(
             f"`--output` must be a file in a folder that exists, found {output}; pass "
@@ -95,7 +94,10 @@ def import_command(
 def export_command(
     traces: Annotated[
         Path,
-        typer.Argument(metavar="TRACES.jsonl", help="What `fedcot import` wrote."),
+        typer.Argument(
+            metavar="TRACES.jsonl|FOLDER",
+            help="A file of `fedcot import`, or the folder of your traces.",
+        ),
     ],
     format: Annotated[str, typer.Option(help="messages, sharegpt or pam.")],
     output: Annotated[Path, typer.Option(help="A new folder.")],
@@ -103,12 +105,13 @@ def export_command(
 ) -> None:
     """Write traces in a format that others read, with a manifest of hashes.
 
-    The texts are written in full, whatever the scope of a trace; what you do with the
-    folder is up to you.
+    Name a file of `fedcot import`, or the folder that holds your traces: of that, all
+    that you did not withdraw is written. The texts are written in full, whatever the
+    scope of a trace; what you do with the new folder is up to you.
     """
-    from fedcot.data.portability import MANIFEST, export_traces, read_traces
+    from fedcot.data.portability import MANIFEST, export_traces
 
-    manifest = export_traces(read_traces(traces), output, format=format)
+    manifest = export_traces(_held_in(traces), output, format=format)
     lines = [
         f"{manifest['traces']:,} traces in {len(manifest['files']):,} files: {output}",
         *_table("class", manifest["trace_classes"]),
@@ -118,15 +121,16 @@ def export_command(
     show({**manifest, "output": str(output)}, lines, as_json)
 
 
-def _scope_of(text: str) -> Scope | None:
-    if text == _AS_GIVEN:
-        return None
-    if text not in set(Scope):
-        raise ConfigError(
-            f"`--scope` must be one of {', '.join(Scope)}, {_AS_GIVEN}, found "
-            f"{text!r}; pass for example `--scope {Scope.OWN}`."
-        )
-    return Scope(text)
+def _held_in(place: Path) -> Iterable[Trace]:
+    """Return the traces of a file, or those of a store that were not withdrawn."""
+    if not place.is_dir():
+        from fedcot.data.portability import read_traces
+
+        return read_traces(place)
+    from fedcot.community.consent import TraceStore
+
+    with TraceStore.existing(place) as store:
+        return store.active()
 
 
 @contextmanager

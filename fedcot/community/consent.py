@@ -18,6 +18,8 @@ from fedcot.community.consent_database import (
     DATABASE_NAME,
     adopt,
     count_call,
+    file_of,
+    no_store,
     open_database,
     reading,
     transaction,
@@ -29,17 +31,16 @@ from fedcot.community.consent_rules import (
     found_key,
     permits,
     require_known,
+    require_permitted,
     stated,
 )
 from fedcot.community.consent_tables import (
     Added,
     Reached,
     Tombstone,
-    TraceCounts,
     add_reached,
     add_traces,
     bury,
-    count_traces,
     keys_in,
     read_reached,
     read_tombstones,
@@ -84,13 +85,32 @@ class TraceStore:
                 "`community` must be a name of a-z, 0-9 and '-', found "
                 f"{str(community)[:40]!r}; pass for example `--community library`."
             )
+        self._open(folder, community)
+
+    @classmethod
+    def existing(cls, folder: Path) -> TraceStore:
+        """Open a store that is there, of whichever community it is.
+
+        Raises
+        ------
+        ConfigError
+            If there is none; nothing is made.
+        LedgerError
+            As for the class.
+        """
+        if not (folder / DATABASE_NAME).exists():
+            raise no_store(folder)
+        store = cls.__new__(cls)
+        store._open(folder, None)
+        return store
+
+    def _open(self, folder: Path, community: str | None) -> None:
         self.folder = folder
-        self.community = community
         self._process = os.getpid()
         self._connection = open_database(folder)
         try:
-            self._secret = adopt(self._connection, community)
-            self._file = self._file_found()
+            self.community, self._secret = adopt(self._connection, community, folder)
+            self._file = file_of(folder)
         except (ConfigError, LedgerError):
             self._connection.close()
             raise
@@ -277,15 +297,7 @@ class TraceStore:
         given = list(grants)
         with reading(self._database()) as database:
             scopes = scopes_of(database, [grant.key for grant in given])
-        for grant in given:
-            scope = scopes.get(grant.key, Scope.OWN)
-            if not all(
-                permits(scope, self.community, audience) for audience in grant.audiences
-            ):
-                raise LedgerError(
-                    f"The grant of {grant.key[:8]} must still hold: the trace was "
-                    "withdrawn or narrowed, or is of another store; ask for new grants."
-                )
+        require_permitted(given, scopes, self.community)
 
     def reached(self, key: str) -> tuple[Reached, ...]:
         """Return what a trace was granted to, withdrawn or not, the earliest first.
@@ -311,17 +323,6 @@ class TraceStore:
         """
         with transaction(self._database()) as database:
             return tuple(read_traces(database))
-
-    def counts(self) -> TraceCounts:
-        """Return how many traces there are, for their owner.
-
-        Raises
-        ------
-        LedgerError
-            If one is damaged.
-        """
-        with transaction(self._database()) as database:
-            return count_traces(read_traces(database), read_tombstones(database))
 
     def find(self, prefixes: Iterable[str]) -> tuple[str, ...]:
         """Return the keys that begin with some hex digits, in the order asked.
@@ -370,16 +371,9 @@ class TraceStore:
             raise LedgerError("Traces must be opened in the process that uses them.")
         return self._connection
 
-    def _file_found(self) -> tuple[int, int]:
-        try:
-            found = (self.folder / DATABASE_NAME).stat()
-        except OSError as error:
-            raise LedgerError(f"The traces in {self.folder} are gone.") from error
-        return found.st_dev, found.st_ino
-
     def _require_same_file(self) -> None:
         """Check after a commit that it is in the file that the next process opens."""
-        if self._file_found() != self._file:
+        if file_of(self.folder) != self._file:
             raise LedgerError(
                 f"The traces in {self.folder} were replaced while they were in use; "
                 "restore the file that was there, and start again."

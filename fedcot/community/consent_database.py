@@ -6,22 +6,22 @@ not kept in a second file until somebody tidies up.
 
 from __future__ import annotations
 
-import os
 import secrets
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
 
+from fedcot import sqlite_files
 from fedcot.community.consent_tables import SCHEMA
 from fedcot.errors import ConfigError, LedgerError
 from fedcot.privacy.secret import SECRET_BYTES, make_folder, sync_folder
+from fedcot.sqlite_files import BUSY_SECONDS, create_private
 
 DATABASE_NAME: Final = "traces.sqlite"
-BUSY_SECONDS: Final = 60.0
 APPLICATION: Final = 0x66636F74  # "fcot": tells the file from other databases
 VERSION: Final = 1
+_WHAT: Final = "The traces"
 
 
 def open_database(folder: Path) -> sqlite3.Connection:
@@ -37,9 +37,7 @@ def open_database(folder: Path) -> sqlite3.Connection:
     if not path.exists():
         make_folder(folder)
     try:
-        # SQLite gives its journal the same mode.
-        with suppress(FileExistsError):
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        create_private(path)
         mode = path.stat().st_mode & 0o777
         connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
     except (OSError, sqlite3.Error) as error:
@@ -53,6 +51,21 @@ def open_database(folder: Path) -> sqlite3.Connection:
         connection.close()
         raise LedgerError(f"The traces {path} cannot be used: {error}.") from error
     return connection
+
+
+def file_of(folder: Path) -> tuple[int, int]:
+    """Return what tells the traces of a folder from another file of that name.
+
+    Raises
+    ------
+    LedgerError
+        If they are gone.
+    """
+    try:
+        found = (folder / DATABASE_NAME).stat()
+    except OSError as error:
+        raise LedgerError(f"The traces in {folder} are gone.") from error
+    return found.st_dev, found.st_ino
 
 
 def require_sound(connection: sqlite3.Connection) -> None:
@@ -84,18 +97,31 @@ def require_sound(connection: sqlite3.Connection) -> None:
         raise LedgerError("the database is damaged; restore it from a copy")
 
 
-def adopt(connection: sqlite3.Connection, community: str) -> bytes:
-    """Return the secret of a store; make secret and tables where there are none.
+def adopt(
+    connection: sqlite3.Connection, community: str | None, folder: Path
+) -> tuple[str, bytes]:
+    """Return community and secret of a store; make it where there is none.
+
+    Parameters
+    ----------
+    connection : sqlite3.Connection
+        Of `open_database`.
+    community : str or None
+        The member's. None: that of the store, and nothing is made.
+    folder : Path
+        Where the store lies, for the error.
 
     Raises
     ------
     ConfigError
-        If the store belongs to another community.
+        If the store belongs to another community, or there is none to be had.
     LedgerError
         If the file is another program's or a later version's.
     """
     with transaction(connection) as database:
         if is_empty(database):
+            if community is None:
+                raise no_store(folder)
             # `executescript` would commit first.
             for statement in SCHEMA.split(";"):
                 database.execute(statement)
@@ -110,39 +136,22 @@ def adopt(connection: sqlite3.Connection, community: str) -> bytes:
         found, secret = meta_of(database, "community"), meta_of(database, "secret")
     if not isinstance(secret, bytes) or len(secret) != SECRET_BYTES:
         raise LedgerError("The traces have no secret; restore them from a copy.")
-    if found != community:
+    if not isinstance(found, str):
+        raise LedgerError("The traces have no community; restore them from a copy.")
+    if community is not None and found != community:
         raise ConfigError(
             f"`community` must be the one that the traces were added for, {found!r}, "
             f"found {community!r}; pass `--community {found}`, or another folder."
         )
-    return secret
+    return found, secret
 
 
-def stored_community(folder: Path) -> str:
-    """Return the community that the traces in a folder belong to.
-
-    Raises
-    ------
-    ConfigError
-        If there are none; nothing is made.
-    LedgerError
-        If they cannot be read.
-    """
-    empty = not (folder / DATABASE_NAME).exists()
-    if not empty:
-        connection = open_database(folder)
-        try:
-            with reading(connection) as database:
-                empty = is_empty(database)
-                found = None if empty else meta_of(database, "community")
-        finally:
-            connection.close()
-    if empty:
-        raise ConfigError(
-            f"`folder` must hold traces, found no {DATABASE_NAME} of a member in "
-            f"{folder}; make it with `fedcot traces add`."
-        )
-    return str(found)
+def no_store(folder: Path) -> ConfigError:
+    """Return the error of a folder in which nobody has made a store."""
+    return ConfigError(
+        f"`folder` must hold traces, found no {DATABASE_NAME} of a member in "
+        f"{folder}; make it with `fedcot traces add`."
+    )
 
 
 def is_empty(database: sqlite3.Connection) -> bool:
@@ -173,8 +182,9 @@ def meta_of(database: sqlite3.Connection, name: str) -> object:
     return None if row is None else row[0]
 
 
-@contextmanager
-def reading(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+def reading(
+    connection: sqlite3.Connection,
+) -> AbstractContextManager[sqlite3.Connection]:
     """Turn what SQLite reports into one error.
 
     Raises
@@ -182,14 +192,12 @@ def reading(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
     LedgerError
         If SQLite fails; nothing may be relied on then.
     """
-    try:
-        yield connection
-    except sqlite3.Error as error:
-        raise LedgerError(f"The traces cannot be used: {error}.") from error
+    return sqlite_files.reading(connection, what=_WHAT)
 
 
-@contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+def transaction(
+    connection: sqlite3.Connection,
+) -> AbstractContextManager[sqlite3.Connection]:
     """Hold the write lock; commit durably at the end, roll back on any error.
 
     Raises
@@ -197,14 +205,7 @@ def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
     LedgerError
         If SQLite fails; nothing of the transaction may be relied on then.
     """
-    with reading(connection):
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield connection
-            connection.execute("COMMIT")
-        finally:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
+    return sqlite_files.transaction(connection, what=_WHAT)
 
 
 def count_call(database: sqlite3.Connection) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NoReturn
 
@@ -12,7 +12,7 @@ from fedcot.community.coalitions import Coalition
 from fedcot.community.consent_tables import keys_like
 from fedcot.community.setting_rules import NAME
 from fedcot.data.traces import Scope, Trace
-from fedcot.errors import ConfigError
+from fedcot.errors import ConfigError, LedgerError
 
 KEY: Final = re.compile(r"[0-9a-f]{64}")
 PREFIX: Final = re.compile(r"[0-9a-f]{8,64}")
@@ -77,6 +77,34 @@ class Grant:
     def __init_subclass__(cls) -> None:
         """Refuse: a subclass could be built in another way."""
         _refuse_grant()
+
+
+def require_permitted(
+    grants: Iterable[Grant], scopes: Mapping[str, Scope], community: str
+) -> None:
+    """Check that the scopes of now permit what was granted.
+
+    Parameters
+    ----------
+    grants : iterable of Grant
+        Of a member's store.
+    scopes : mapping of str to Scope
+        Of the traces that are there, by key.
+    community : str
+        The member's.
+
+    Raises
+    ------
+    LedgerError
+        If a trace is not there, or its scope is too narrow.
+    """
+    for grant in grants:
+        scope = scopes.get(grant.key, Scope.OWN)
+        if not all(permits(scope, community, audience) for audience in grant.audiences):
+            raise LedgerError(
+                f"The grant of {grant.key[:8]} must still hold: the trace was "
+                "withdrawn or narrowed, or is of another store; ask for new grants."
+            )
 
 
 def checked_audiences(audiences: Sequence[Coalition]) -> tuple[Coalition, ...]:

@@ -249,14 +249,12 @@ def read_tombstones(database: sqlite3.Connection) -> tuple[Tombstone, ...]:
     )
 
 
-def count_traces(
-    traces: Sequence[Trace], tombstones: Sequence[Tombstone]
-) -> TraceCounts:
-    """Return how many traces there are of each scope and class."""
+def count_traces(traces: Sequence[Trace], *, withdrawn: int) -> TraceCounts:
+    """Return how many traces there are of each scope and class, for their owner."""
     scopes = {scope.value: {kind.value: 0 for kind in TraceClass} for scope in Scope}
     for trace in traces:
         scopes[trace.scope.value][trace.trace_class.value] += 1
-    return TraceCounts(scopes, len(traces), len(tombstones))
+    return TraceCounts(scopes, len(traces), withdrawn)
 
 
 def _bytes(text: str) -> bytes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,7 +21,6 @@ from fedcot.data.traces import Scope, TraceClass
 from fedcot.errors import WireError
 
 _ENTRY: Final = ("name", "scope", "trace_class", "provider", "model")
-_MANIFEST: Final = ("community", "audience", "run", "entries", "withdrawn")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +30,7 @@ class Entry:
     Attributes
     ----------
     name : str
-        64 hex digits: its pseudonym in the run, or its key where the manifest has no
-        run.
+        64 hex digits: its pseudonym in the run.
     scope : Scope
     trace_class : TraceClass
     provider, model : str
@@ -56,8 +54,7 @@ class Manifest:
         The member's.
     audience : Coalition
     run : str
-        Whose pseudonyms the names are; empty where they are keys. Such a manifest is
-        for the member alone: whoever guesses a text can look for its key.
+        Whose pseudonyms the names are.
     entries : tuple of Entry
         Sorted by name, each once.
     withdrawn : tuple of str
@@ -114,50 +111,6 @@ class Manifest:
             "withdrawn": list(self.withdrawn),
         }
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Manifest:
-        """Return a manifest that was received.
-
-        Raises
-        ------
-        WireError
-            If anything is missing, left over, of another type or against the rules.
-        """
-        _require_fields(values, _MANIFEST)
-        lists = [values[name] for name in ("audience", "entries", "withdrawn")]
-        if not all(isinstance(part, list) for part in lists):
-            raise WireError("A manifest must hold lists where it has several.")
-        _require_texts(values["community"], values["run"], *lists[0], *lists[2])
-        return cls(
-            community=values["community"],
-            audience=tuple(values["audience"]),
-            run=values["run"],
-            entries=tuple(_entry_of(entry) for entry in values["entries"]),
-            withdrawn=tuple(values["withdrawn"]),
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ManifestDifference:
-    """What changed from one manifest of a run to the next; names, sorted.
-
-    Attributes
-    ----------
-    added : tuple of str
-        Offered now and not before.
-    gone : tuple of str
-        Offered before, and not now: the owner narrowed their scope.
-    withdrawn : tuple of str
-        Offered before, and withdrawn since: nobody may use them any more.
-    changed : tuple of str
-        Offered before and now, with something else about them, their scope say.
-    """
-
-    added: tuple[str, ...]
-    gone: tuple[str, ...]
-    withdrawn: tuple[str, ...]
-    changed: tuple[str, ...]
-
 
 def run_manifest(
     store: TraceStore,
@@ -205,32 +158,10 @@ def run_manifest(
         community=store.community,
         audience=audience,
         run=run,
-        entries=_entries(chosen, lambda keys: store.pseudonyms(keys, run=run)),
+        entries=_entries(
+            chosen, store.pseudonyms([grant.key for grant in chosen], run=run)
+        ),
         withdrawn=tuple(sorted(store.pseudonyms(buried, run=run))),
-    )
-
-
-def key_manifest(
-    grants: Iterable[Grant], audience: Coalition, *, community: str
-) -> Manifest:
-    """Return what a member offers, named by keys; for its own records only.
-
-    The same traces give the same hash on every machine and in every run, which
-    pseudonyms do not. It must not be sent: see `Manifest.run`.
-
-    Parameters
-    ----------
-    grants : iterable of Grant
-        Those that do not reach the audience are left out.
-    audience : Coalition
-    community : str
-        The member's.
-    """
-    return Manifest(
-        community=community,
-        audience=audience,
-        run="",
-        entries=_entries(_reaching(grants, audience), list),
     )
 
 
@@ -244,60 +175,6 @@ def names_hash(names: Iterable[str]) -> str:
     return _hash(sorted(names))
 
 
-def difference(previous: Manifest, current: Manifest) -> ManifestDifference:
-    """Return what changed between two manifests of one member, audience and run.
-
-    Raises
-    ------
-    WireError
-        If they are not of the same one: their names cannot be compared.
-    """
-    if _whose(previous) != _whose(current):
-        raise WireError("Manifests must be of one community, audience and run.")
-    before = {entry.name: entry for entry in previous.entries}
-    now = {entry.name: entry for entry in current.entries}
-    buried = set(current.withdrawn)
-    return ManifestDifference(
-        added=tuple(sorted(now.keys() - before.keys())),
-        gone=tuple(sorted(before.keys() - now.keys() - buried)),
-        withdrawn=tuple(sorted(before.keys() & buried)),
-        changed=tuple(
-            sorted(n for n in before.keys() & now.keys() if before[n] != now[n])
-        ),
-    )
-
-
-def check_manifest(
-    previous_tombstones: Collection[str], manifest: Manifest
-) -> frozenset[str]:
-    """Return the names that no later manifest of the member in this run may offer.
-
-    Parameters
-    ----------
-    previous_tombstones : collection of str
-        What the last call returned for this member and run; empty at the start.
-    manifest : Manifest
-        What the member says now.
-
-    Raises
-    ------
-    WireError
-        If it offers a trace that was withdrawn, or is named by keys.
-    """
-    if not manifest.run:
-        raise WireError(
-            "A manifest that is sent must have the pseudonyms of a run, found keys."
-        )
-    known = frozenset(previous_tombstones)
-    again = [entry.name for entry in manifest.entries if entry.name in known]
-    if again:
-        raise WireError(
-            f"A manifest must not offer traces that were withdrawn, found "
-            f"{len(again)} of {len(manifest.entries)}; nothing of it is used."
-        )
-    return known | frozenset(manifest.withdrawn)
-
-
 def _reaching(grants: Iterable[Grant], audience: Coalition) -> list[Grant]:
     chosen = list(grants)
     if not all(type(grant) is Grant for grant in chosen):
@@ -305,10 +182,7 @@ def _reaching(grants: Iterable[Grant], audience: Coalition) -> list[Grant]:
     return [grant for grant in chosen if audience in grant.audiences]
 
 
-def _entries(
-    grants: Sequence[Grant], named: Callable[[Sequence[str]], Sequence[str]]
-) -> tuple[Entry, ...]:
-    names = named([grant.key for grant in grants])
+def _entries(grants: Sequence[Grant], names: Sequence[str]) -> tuple[Entry, ...]:
     entries = [
         Entry(
             name=name,
@@ -320,38 +194,6 @@ def _entries(
         for name, grant in zip(names, grants, strict=True)
     ]
     return tuple(sorted(entries, key=lambda entry: entry.name))
-
-
-def _entry_of(values: object) -> Entry:
-    if not isinstance(values, dict):
-        raise WireError("An entry of a manifest must be a table.")
-    _require_fields(values, _ENTRY)
-    _require_texts(*values.values())
-    if values["scope"] not in set(Scope):
-        raise WireError("`scope` is not known.")
-    if values["trace_class"] not in set(TraceClass):
-        raise WireError("`trace-class` is not known.")
-    return Entry(
-        name=values["name"],
-        scope=Scope(values["scope"]),
-        trace_class=TraceClass(values["trace_class"]),
-        provider=values["provider"],
-        model=values["model"],
-    )
-
-
-def _require_fields(values: Mapping[str, Any], fields: Sequence[str]) -> None:
-    if set(values) != set(fields):
-        raise WireError(f"A manifest must have just the fields {', '.join(fields)}.")
-
-
-def _require_texts(*values: object) -> None:
-    if not all(type(value) is str for value in values):
-        raise WireError("A manifest must hold texts.")
-
-
-def _whose(manifest: Manifest) -> tuple[str, Coalition, str]:
-    return manifest.community, manifest.audience, manifest.run
 
 
 def _hash(content: object) -> str:

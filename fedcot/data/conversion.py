@@ -28,8 +28,6 @@ UNREADABLE: Final = "the answer cannot be read"
 # What no UTF-8 file, no tokenizer and no database takes.
 _LONE: Final = re.compile("[\ud800-\udfff]")
 _MISSING: Final = object()
-_NAME: Final = re.compile(r"[A-Za-z_][\w-]*(?:[ .][\w-]+){0,2}")
-_SHOWN: Final = 40
 
 
 class SkipError(Exception):
@@ -66,7 +64,8 @@ class Converter:
         Raises
         ------
         ConfigError
-            Mapping, column, and the names of the columns that there are.
+            Mapping, column, and how many columns there are; not their names, which may
+            be data.
         """
         mapping = self._mapping
         texts = [column for _, column, _ in mapping.parts]
@@ -76,14 +75,12 @@ class Converter:
         needed = [column for text in texts if text for column in _columns_of(text)]
         for column in dict.fromkeys(needed):
             if rows and all(_value(row, column) is _MISSING for row in rows):
-                found = sorted({str(key) for row in rows for key in row})
-                # The first line of a file without a header is data, and private.
-                named = all(_NAME.fullmatch(name) for name in found)
-                shown = ", ".join(found[:_SHOWN]) if named else "what looks like data"
+                # Not their names: the first line of a file without one is data.
+                found = len({key for row in rows for key in row})
                 raise ConfigError(
                     f"[fields] of the mapping `{mapping.name}` must name columns of "
-                    f"the data, found no `{column}` among {shown}; correct the "
-                    "mapping, or give the file a first line with names."
+                    f"the data, found no `{column}` among its {found} columns; correct "
+                    "the mapping, or give the file a first line with names."
                 )
 
     def record(self, row: Row, recorded: str = "") -> Record:
@@ -111,7 +108,7 @@ class Converter:
             raise SkipError(f"question longer than {limit} characters")
         parts = self._task.parts(texts, choices)
         gold = self._gold(row, choices)
-        return Record(
+        record = Record(
             question=self._task.question(parts),
             answer=gold,
             domain=self._optional(row, "domain") or self._mapping.name,
@@ -119,6 +116,10 @@ class Converter:
             choices=tuple(choices),
             completion=self._completion(row, gold, recorded),
         )
+        # A place may be that of a choice without a text, which nobody can choose.
+        if choices and gold not in self._task.candidates(record):
+            raise SkipError(_NOT_AMONG["multiple-choice"])
+        return record
 
     def natural_id(self, row: Row) -> str:
         """Return whose row it is; empty where the mapping does not say."""

@@ -1,7 +1,7 @@
 """One question that a person put to a model, with the reasoning and the answer."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from fedcot.errors import ConfigError
@@ -30,7 +30,7 @@ REASONED = frozenset({TraceClass.FULL, TraceClass.SUMMARY})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trace:
-    """What a person exported of one exchange.
+    """What a person exported of one exchange; its `repr` holds no text of it.
 
     Attributes
     ----------
@@ -58,13 +58,13 @@ class Trace:
         must be.
     """
 
-    question: str
-    reasoning: str = ""
-    answer: str = ""
+    question: str = field(repr=False)
+    reasoning: str = field(default="", repr=False)
+    answer: str = field(default="", repr=False)
     provider: str = ""
     model: str = ""
     created: str = ""
-    subject: str = ""
+    subject: str = field(default="", repr=False)
     trace_class: TraceClass = TraceClass.ABSENT
     scope: Scope = Scope.OWN
 

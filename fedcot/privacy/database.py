@@ -1,18 +1,17 @@
 """The ledger's SQLite file: durable before a commit returns, shared by processes."""
 
-import os
 import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager
 from pathlib import Path
 
+from fedcot import sqlite_files
 from fedcot.errors import LedgerError
 from fedcot.privacy.secret import make_folder, sync_folder
+from fedcot.sqlite_files import BUSY_SECONDS, create_private
 
 DATABASE_NAME = "ledger.sqlite"
 LOG_NAME = f"{DATABASE_NAME}-wal"
-BUSY_SECONDS = 60.0
 # 16 MB: a page that many charges touch is copied to the database once for all of them.
 CHECKPOINT_PAGES = 4000
 
@@ -29,7 +28,7 @@ def open_database(folder: Path) -> sqlite3.Connection:
     if not path.exists():
         make_folder(folder)
     try:
-        _create(path)
+        create_private(path)
         connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
     except (OSError, sqlite3.Error) as error:
         raise LedgerError(f"The ledger {path} cannot be opened: {error}.") from error
@@ -82,8 +81,9 @@ def require_durable(connection: sqlite3.Connection) -> None:
         )
 
 
-@contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+def transaction(
+    connection: sqlite3.Connection,
+) -> AbstractContextManager[sqlite3.Connection]:
     """Hold the write lock; commit durably at the end, roll back on any error.
 
     Raises
@@ -91,25 +91,7 @@ def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
     LedgerError
         If SQLite fails; nothing of the transaction may be relied on then.
     """
-    try:
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield connection
-            connection.execute("COMMIT")
-        finally:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-    except sqlite3.Error as error:
-        raise LedgerError(f"The ledger could not be written: {error}.") from error
-
-
-def _create(path: Path) -> None:
-    """Make an empty database for its owner only, if there is none."""
-    # SQLite gives the files beside it the same mode. A file that is there must not be
-    # opened here: closing it would drop the locks that this process has on it, and
-    # another process would then remove the log that this one goes on writing to.
-    with suppress(FileExistsError):
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    return sqlite_files.transaction(connection, what="The ledger")
 
 
 def _set_write_ahead_log(connection: sqlite3.Connection) -> None:

@@ -8,23 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sqlite3
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
 from fedcot.errors import ConfigError, TeacherError
+from fedcot.sqlite_files import BUSY_SECONDS, create_private, write_lock
 from fedcot.tasks.task import TeacherPrompt
 from fedcot.teacher.teacher import Described, Written
 
 FORMAT: Final = 1
 APPLICATION_ID: Final = 0x66634143  # "fcAC"; tells the file from other SQLite files
-BUSY_SECONDS: Final = 60.0
 SMALLEST_DATABASE: Final = 512  # bytes
 
 _SCHEMA: Final = """
@@ -88,7 +86,7 @@ class AnswerCache:
         self._lock = threading.Lock()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _create(path)
+            create_private(path)
             # SQLite takes a few bytes of anything for an empty database of its own.
             if 0 < path.stat().st_size < SMALLEST_DATABASE:
                 raise sqlite3.DatabaseError("file is not a database")
@@ -204,18 +202,13 @@ class AnswerCache:
         run = self._connection.execute
         run("PRAGMA synchronous=FULL")
         # The write lock is held so that two processes do not both make the table.
-        run("BEGIN IMMEDIATE")
-        try:
+        with write_lock(self._connection):
             tables = run("SELECT COUNT(*) FROM sqlite_schema").fetchone()[0]
             if tables == 0:
                 run(_SCHEMA)
                 run(f"PRAGMA application_id={APPLICATION_ID}")
                 run(f"PRAGMA user_version={FORMAT}")
             self._check_kind()
-            run("COMMIT")
-        finally:
-            if self._connection.in_transaction:
-                run("ROLLBACK")
         if run("PRAGMA quick_check(1)").fetchone()[0] != "ok":
             raise self._refused(f"damage in `{self.path}`")
 
@@ -241,12 +234,6 @@ class AnswerCache:
             f"({_reason(error)}); check the disk, or name another file by "
             "`teacher-cache`."
         )
-
-
-def _create(path: Path) -> None:
-    """Make an empty file for its owner only, if there is none."""
-    with suppress(FileExistsError):
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _canonical(content: object) -> bytes:

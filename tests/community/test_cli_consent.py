@@ -8,6 +8,7 @@ from types import ModuleType
 import pytest
 
 from fedcot.cli import main
+from fedcot.community import consent
 from fedcot.community.coalitions import label
 from fedcot.community.consent import TraceStore
 from fedcot.data.traces import Scope, Trace, TraceClass
@@ -125,6 +126,26 @@ def test_listing_shows_counts_and_no_text_unless_asked(folder: Path, call) -> No
     assert sorted(one["question"] for one in json.loads(out)["traces"]) == sorted(
         one.question for one in TRACES
     )
+
+
+def test_a_listing_opens_the_store_once_and_reads_it_once(
+    folder: Path, call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def counted(name: str):
+        real = getattr(consent, name)
+
+        def count(*given):
+            calls.append(name)
+            return real(*given)
+
+        return count
+
+    for name in ("open_database", "read_traces"):
+        monkeypatch.setattr(consent, name, counted(name))
+    assert call("list", folder, "--show-text")[0] == 0
+    assert calls == ["open_database", "read_traces"]
 
 
 def test_scopes_change_by_prefix_or_for_all(folder: Path, call) -> None:

@@ -15,7 +15,8 @@ import pytest
 from fedcot.community import consent, consent_database
 from fedcot.community.coalitions import all_coalitions, label
 from fedcot.community.consent import Added, Grant, TraceStore, permits
-from fedcot.community.consent_database import DATABASE_NAME, stored_community
+from fedcot.community.consent_database import DATABASE_NAME
+from fedcot.community.consent_tables import count_traces
 from fedcot.data.traces import Scope, Trace, TraceClass
 from fedcot.errors import ConfigError, LedgerError
 
@@ -238,7 +239,7 @@ def test_counts_are_by_scope_and_class(store: TraceStore) -> None:
     recap = Trace(question="q", trace_class=TraceClass.RECAP_ONLY, scope=Scope.PUBLIC)
     store.add([trace(1), trace(2), trace(3, Scope.PUBLIC), recap, trace(4)])
     store.withdraw([trace(4).key])
-    counts = store.counts()
+    counts = count_traces(store.active(), withdrawn=len(store.tombstones()))
     assert (counts.active, counts.withdrawn) == (4, 1)
     assert counts.scopes["own"] == {
         "full": 2,
@@ -380,7 +381,7 @@ def test_neither_a_grant_nor_an_error_shows_a_text(store: TraceStore) -> None:
     (made,) = grant(store)
     assert SECRET_TEXT not in repr(made)
     change(store.folder, "UPDATE traces SET question = ?", SECRET_TEXT.encode())
-    for use in (lambda: grant(store), store.active, store.counts):
+    for use in (lambda: grant(store), store.active):
         with pytest.raises(LedgerError, match="is damaged") as caught:
             use()
         error: BaseException | None = caught.value
@@ -472,22 +473,25 @@ def test_another_community_is_refused_and_changes_nothing(tmp_path: Path) -> Non
         store.add([trace(1, Scope.COMMUNITY)])
     with pytest.raises(ConfigError, match="pass `--community library`"):
         TraceStore(tmp_path, community="post")
-    assert stored_community(tmp_path) == "library"
+    with TraceStore.existing(tmp_path) as store:
+        assert store.community == "library"
+        assert store.active() == (trace(1, Scope.COMMUNITY),)
     for name in ("", "Library", "a+b", "a,b", " a", None, 3, ("library",)):
         with pytest.raises(ConfigError, match="must be a name"):
             TraceStore(tmp_path / "none", community=name)  # type: ignore[arg-type]
     assert not (tmp_path / "none").exists()
     with pytest.raises(ConfigError, match="fedcot traces add"):
-        stored_community(tmp_path / "none")
+        TraceStore.existing(tmp_path / "none")
     assert not (tmp_path / "none").exists()
 
 
 def test_a_first_start_that_died_is_no_store_and_can_become_one(tmp_path: Path) -> None:
     consent_database.open_database(tmp_path).close()
     with pytest.raises(ConfigError, match="fedcot traces add"):
-        stored_community(tmp_path)
+        TraceStore.existing(tmp_path)
     TraceStore(tmp_path, community="library").close()
-    assert stored_community(tmp_path) == "library"
+    with TraceStore.existing(tmp_path) as store:
+        assert store.community == "library"
 
 
 @pytest.mark.parametrize(
@@ -496,6 +500,7 @@ def test_a_first_start_that_died_is_no_store_and_can_become_one(tmp_path: Path) 
         "PRAGMA user_version = 2",
         "PRAGMA application_id = 1",
         "DELETE FROM meta WHERE name = 'secret'",
+        "DELETE FROM meta WHERE name = 'community'",
         "UPDATE meta SET value = 'short' WHERE name = 'secret'",
         "UPDATE meta SET value = x'00' WHERE name = 'secret'",
     ],
@@ -507,6 +512,8 @@ def test_a_file_of_others_or_without_its_secret_is_refused(
     change(tmp_path, statement)
     with pytest.raises(LedgerError):
         TraceStore(tmp_path, community="library")
+    with pytest.raises(LedgerError):
+        TraceStore.existing(tmp_path)
 
 
 def test_a_database_of_another_program_is_left_alone(tmp_path: Path) -> None:

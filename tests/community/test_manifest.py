@@ -13,10 +13,7 @@ from fedcot.community.consent import TraceStore
 from fedcot.community.manifest import (
     Entry,
     Manifest,
-    check_manifest,
-    difference,
     joint_hash,
-    key_manifest,
     run_manifest,
 )
 from fedcot.data.traces import Scope, Trace, TraceClass
@@ -242,95 +239,3 @@ def test_the_hash_is_that_of_the_sorted_entries_and_of_every_field(store) -> Non
     assert empty.hash == hashlib.sha256(text.encode()).hexdigest()
     assert joint_hash([base, empty]) == joint_hash([empty, base])
     assert joint_hash([base, empty]) != joint_hash([base, base])
-
-
-def test_key_manifests_of_the_same_traces_agree_between_machines(
-    store, tmp_path: Path
-) -> None:
-    with TraceStore(tmp_path / "other", community="library") as other:
-        other.add(reversed(TRACES))
-        made = [
-            key_manifest(grants(each), BOTH, community="library")
-            for each in (store, other)
-        ]
-    assert made[0] == made[1]
-    assert [one.name for one in made[0].entries] == sorted(
-        TRACES[number].key for number in (2, 3, 6, 7)
-    )
-    with pytest.raises(WireError, match="pseudonyms of a run"):
-        check_manifest(set(), made[0])
-
-
-def test_the_difference_tells_narrowing_from_withdrawing(store) -> None:
-    before = manifest(store)
-    store.set_scope([TRACES[2].key], Scope.COMMUNITY)
-    store.set_scope([TRACES[3].key], Scope.COALITION)
-    store.set_scope([TRACES[1].key], Scope.COALITION)
-    store.withdraw([TRACES[6].key])
-    found = difference(before, manifest(store))
-    assert set(found.added) == names(store, TRACES[1:2])
-    assert set(found.gone) == names(store, TRACES[2:3])
-    assert set(found.changed) == names(store, TRACES[3:4])
-    assert set(found.withdrawn) == names(store, TRACES[6:7])
-    same = difference(before, before)
-    assert (same.added, same.gone, same.changed, same.withdrawn) == ((), (), (), ())
-    for other in (manifest(store, HOME), manifest(store, run="two")):
-        with pytest.raises(WireError, match="one community, audience and run"):
-            difference(before, other)
-
-
-def test_a_server_remembers_withdrawals_and_refuses_a_trace_that_returns(
-    store,
-) -> None:
-    first = manifest(store)
-    assert check_manifest(set(), first) == frozenset()
-    store.withdraw([TRACES[6].key])
-    kept = check_manifest(set(), manifest(store))
-    assert kept == names(store, TRACES[6:7])
-    # Whoever sends the first one again, or forgets to list, is refused all the same.
-    with pytest.raises(WireError, match="found 1 of 4"):
-        check_manifest(kept, first)
-    silent = dataclasses.replace(manifest(store), withdrawn=())
-    assert check_manifest(kept, silent) == kept
-    assert check_manifest(["e" * 64], silent) == {"e" * 64}
-
-
-def test_a_manifest_survives_its_way_as_json(store) -> None:
-    grants(store)
-    store.withdraw([TRACES[6].key])
-    made = manifest(store)
-    assert made.withdrawn
-    assert Manifest.from_dict(json.loads(json.dumps(made.to_dict()))) == made
-
-
-def broken(change) -> dict:
-    values = made_of(entry("a"), withdrawn=("c" * 64,)).to_dict()
-    change(values)
-    return values
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda v: v.pop("run"),
-        lambda v: v.update(question="text"),
-        lambda v: v.update(audience="library"),
-        lambda v: v.update(audience=[]),
-        lambda v: v.update(audience=["library", ["post"]]),
-        lambda v: v.update(run=3),
-        lambda v: v.update(entries={}),
-        lambda v: v.update(entries=["a" * 64]),
-        lambda v: v.update(withdrawn=[3]),
-        lambda v: v.update(withdrawn="c" * 64),
-        lambda v: v["entries"][0].update(scope="everyone"),
-        lambda v: v["entries"][0].update(scope="own"),
-        lambda v: v["entries"][0].update(trace_class="all"),
-        lambda v: v["entries"][0].update(provider=None),
-        lambda v: v["entries"][0].update(question="text"),
-        lambda v: v["entries"][0].pop("model"),
-        lambda v: v["entries"][0].update(name=["a"]),
-    ],
-)
-def test_a_manifest_that_is_none_is_refused(change) -> None:
-    with pytest.raises(WireError):
-        Manifest.from_dict(broken(change))

@@ -64,5 +64,13 @@ def test_a_trace_stays_the_same_one_under_another_scope(changes):
     assert trace(**changes).key == trace().key
 
 
+def test_no_text_of_a_person_stands_in_a_repr():
+    """An error that quotes an object must not quote what somebody wrote."""
+    texts = ("question", "reasoning", "answer", "subject")
+    shown = repr(trace(**{name: f"secret {name}" for name in texts}, model="large"))
+    assert "secret" not in shown
+    assert "large" in shown
+
+
 def test_a_text_that_is_no_unicode_has_a_key_too():
     assert len(trace(question="a \ud800").key) == 64

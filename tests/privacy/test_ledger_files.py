@@ -197,7 +197,7 @@ def test_nothing_is_sent_once_the_files_have_lost_their_names(
         (tmp_path / lost).rename(tmp_path / "elsewhere")
         if replaced:
             (tmp_path / lost).write_bytes((tmp_path / "elsewhere").read_bytes())
-        found = "was replaced" if replaced else "is gone|could not be written"
+        found = "was replaced" if replaced else "is gone|cannot be used"
         with pytest.raises(LedgerError, match=found):
             charge(ledger, "b")
         with pytest.raises(LedgerError, match=found):

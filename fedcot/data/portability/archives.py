@@ -32,6 +32,7 @@ _METHODS: Final = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 _ENCRYPTED_FLAG: Final = 1
 _UNSAFE: Final = re.compile(r"[\\\x00-\x1f\x7f]|^[A-Za-z]:")
 _PIECE: Final = 2**16
+_FIRST: Final = b"PK\x03\x04"
 _END: Final = b"PK\x05\x06"
 _END_64: Final = b"PK\x06\x06"
 _END_ROOM: Final = 2**16 + 512  # the end record, the longest comment, and what is near
@@ -86,7 +87,8 @@ def sources_of(path: Path, limits: Limits, report: ImportReport) -> list[Source]
     Raises
     ------
     ConfigError
-        There is no such path, it cannot be read, or it breaks a limit.
+        There is no such path, it cannot be read, it breaks a limit, or an archive is
+        cut or damaged.
     """
     try:
         if path.is_dir():
@@ -147,6 +149,8 @@ def _file_sources(
 ) -> list[Source]:
     if zipfile.is_zipfile(file):
         return _members(file, limits, report)
+    if (is_chosen or file.suffix.lower() == ".zip") and _is_begun_archive(file):
+        raise _broken(file)
     if not is_chosen and file.suffix.lower() not in SUFFIXES:
         report.files_left[reasons.NOT_AN_EXPORT] += 1
         return []
@@ -169,10 +173,7 @@ def _members(file: Path, limits: Limits, report: ImportReport) -> list[Source]:
         with zipfile.ZipFile(file) as archive:
             members = archive.infolist()
     except _UNREADABLE as error:
-        raise ConfigError(
-            f"`PATH` must be a ZIP archive that can be read, found {file} broken; "
-            "download it again."
-        ) from error
+        raise _broken(file) from error
     if len(members) > limits.files:
         _refuse_count(limits)
     found = []
@@ -193,6 +194,21 @@ def _members(file: Path, limits: Limits, report: ImportReport) -> list[Source]:
         name = PurePosixPath(member.filename).name
         found.append(Source(name, member.file_size, _opener(file, member)))
     return found
+
+
+def _is_begun_archive(file: Path) -> bool:
+    """Say whether a file that has no end of a ZIP archive begins as one."""
+    with file.open("rb") as stream:
+        head = stream.read(len(_FIRST))
+    # Where a download broke off at once, only the name is left to tell.
+    return head == _FIRST or (not head and file.suffix.lower() == ".zip")
+
+
+def _broken(file: Path) -> ConfigError:
+    return ConfigError(
+        f"`PATH` must be a ZIP archive that is whole, found {file} cut or damaged; "
+        "download it again."
+    )
 
 
 def _why_not(member: zipfile.ZipInfo) -> str:

@@ -77,10 +77,9 @@ class ImportReport:
     last: str = ""
     warnings: list[str] = field(default_factory=list)
 
-    def skip(self, reason: str, count: int = 1) -> None:
-        """Count what was left out."""
-        if count:
-            self.skipped[reason] += count
+    def skip(self, reason: str) -> None:
+        """Count one thing that was left out."""
+        self.skipped[reason] += 1
 
     def note(self, what: str, count: int = 1) -> None:
         """Count what is worth knowing."""

@@ -81,6 +81,11 @@ def import_traces(
         for source in sources:
             for trace in run.read(source):
                 yield run.handed_out(trace, own, scope)
+        if not report.files and report.skipped[reasons.EARLY_END]:
+            raise ConfigError(
+                f"`PATH` must be an export that is whole, found {path} cut or damaged; "
+                "download it again."
+            )
         if not report.files:
             raise ConfigError(
                 f"`PATH` must hold an export in one of the formats "

@@ -6,7 +6,8 @@ Open models write it so, and so do data sets in formats with no place for reason
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
+from dataclasses import dataclass, field
+from typing import Final
 
 _TAG: Final = re.compile(r"<(/?)think(?:ing)?\s*>", re.IGNORECASE)
 # Also with what a text of its own may have written for the sign <.
@@ -16,11 +17,12 @@ _OPEN: Final = "<think>\n"
 _CLOSE: Final = "\n</think>\n\n"
 
 
-class Split(NamedTuple):
-    """What a model wrote, taken apart."""
+@dataclass(frozen=True, slots=True)
+class Split:
+    """What a model wrote, taken apart; its `repr` holds no text of it."""
 
-    reasoning: str
-    answer: str
+    reasoning: str = field(repr=False)
+    answer: str = field(repr=False)
     is_open: bool  # the last tag was never closed, so there is no answer behind it
 
 

@@ -8,7 +8,7 @@ answer.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from fedcot.data.portability import import_report as reasons
@@ -22,7 +22,7 @@ ASSISTANT: Final = "assistant"
 
 @dataclass(slots=True, kw_only=True)
 class Turn:
-    """One message.
+    """One message; its `repr` holds no text of it.
 
     Attributes
     ----------
@@ -42,17 +42,15 @@ class Turn:
     """
 
     role: str
-    text: str = ""
-    reasoning: str = ""
+    text: str = field(default="", repr=False)
+    reasoning: str = field(default="", repr=False)
     trace_class: TraceClass = TraceClass.ABSENT
     model: str = ""
     created: str = ""
     is_open: bool = False
 
 
-def assistant_turn(
-    text: str, *, reasoning: str = "", model: str = "", created: str = ""
-) -> Turn:
+def assistant_turn(text: str, *, reasoning: str = "", model: str = "") -> Turn:
     """Return a model's message with the reasoning taken out of the text."""
     split = split_thinking(text)
     parts = (reasoning.strip(), split.reasoning)
@@ -63,7 +61,6 @@ def assistant_turn(
         reasoning=reasoning,
         trace_class=TraceClass.FULL if reasoning else TraceClass.ABSENT,
         model=model,
-        created=created,
         is_open=split.is_open,
     )
 

@@ -1,11 +1,15 @@
 """`fedcot import` and `fedcot export traces`."""
 
+import dataclasses
+import hashlib
 import json
+import zipfile
 
 import pytest
 
 from fedcot.cli import main
 from fedcot.data.portability import LEGAL_NOTE, read_traces
+from fedcot.data.traces import Scope
 from tests.data.portability import portability_exports as made
 
 
@@ -117,6 +121,65 @@ def test_a_bad_export_is_one_line_and_exit_2(capsys, tmp_path):
         assert len(err.splitlines()) == 1
         assert "my secret" not in err
         assert not (tmp_path / "out").exists()
+
+
+def test_a_cut_archive_is_one_line_and_nothing_is_written(capsys, tmp_path, chats):
+    whole = tmp_path / "whole.zip"
+    with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as file:
+        file.write(chats, chats.name)
+    output, cut = tmp_path / "traces.jsonl", tmp_path / "export.zip"
+    cut.write_bytes(whole.read_bytes()[:-40])
+    code, out, err = run(capsys, "import", cut, "--output", output)
+    assert (code, out) == (2, "")
+    assert err == (
+        f"fedcot: `PATH` must be a ZIP archive that is whole, found {cut} cut or "
+        "damaged; download it again.\n"
+    )
+    assert not output.exists()
+
+
+def test_a_store_is_exported_without_what_was_withdrawn(capsys, tmp_path, chats):
+    first, store = tmp_path / "first.jsonl", tmp_path / "mine"
+    run(capsys, "import", chats, "--output", first)
+    run(capsys, "traces", "add", store, first, "--community", "library")
+    run(capsys, "traces", "scope", store, "public", "--all")
+    kept, gone = read_traces(first)
+    run(capsys, "traces", "withdraw", store, gone.key)
+    folder, again = tmp_path / "out", tmp_path / "again.jsonl"
+    code, out, err = run(
+        capsys, "export", "traces", store, "--format", "pam", "--output", folder,
+        "--json",
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    found = json.loads(out)
+    assert (found["traces"], found["scopes"]) == (1, {"public": 1})
+    for described in found["files"]:
+        content = (folder / described["name"]).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == described["sha256"]
+    run(capsys, "import", folder, "--output", again, "--scope", "as-given")
+    assert list(read_traces(again)) == [dataclasses.replace(kept, scope=Scope.PUBLIC)]
+    # The store is as it was.
+    code, out, _ = run(capsys, "traces", "list", store, "--json")
+    assert (json.loads(out)["active"], json.loads(out)["withdrawn"]) == (1, 1)
+
+
+def test_the_help_says_that_a_store_can_be_exported(capsys):
+    code, out, _ = run(capsys, "export", "traces", "--help")
+    assert code == 0
+    assert "the folder that holds your traces" in " ".join(out.split())
+
+
+def test_a_folder_without_a_store_is_not_exported(capsys, tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    code, out, err = run(
+        capsys, "export", "traces", folder, "--format", "pam", "--output",
+        tmp_path / "out",
+    )  # fmt: skip
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert "fedcot traces add" in err
+    assert not list(folder.iterdir())
+    assert not (tmp_path / "out").exists()
 
 
 def test_names_from_an_export_do_not_steer_the_terminal(capsys, tmp_path):

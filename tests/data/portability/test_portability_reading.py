@@ -1,10 +1,12 @@
 """Times, thinking and paths, each for itself."""
 
+import dataclasses
+
 import pytest
 
 from fedcot.data.portability.reading import time_of
 from fedcot.data.portability.thinking import split_thinking
-from fedcot.data.portability.turns import current_path
+from fedcot.data.portability.turns import assistant_turn, current_path
 
 
 @pytest.mark.parametrize(
@@ -52,7 +54,16 @@ def test_times_become_iso_in_utc(value, expected):
     ],
 )
 def test_thinking_is_taken_out(text, expected):
-    assert tuple(split_thinking(text)) == expected
+    assert dataclasses.astuple(split_thinking(text)) == expected
+
+
+def test_no_text_stands_in_a_repr():
+    text = "<think>secret steps</think>secret answer"
+    turn = assistant_turn(text, model="large")
+    assert (turn.reasoning, turn.text) == ("secret steps", "secret answer")
+    for one in (turn, split_thinking(text)):
+        assert "secret" not in repr(one)
+    assert "large" in repr(turn)
 
 
 def test_a_path_follows_parents_and_else_the_list():

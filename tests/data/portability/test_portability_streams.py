@@ -262,9 +262,38 @@ def test_a_damaged_archive_gives_what_came_before(tmp_path):
         row["instruction"] for row in rows[:9]
     ]
     assert report.skipped[reasons.EARLY_END] == 1
-    path.write_bytes(content[:middle])
-    with pytest.raises(ConfigError):
-        list(import_traces(path)[0])
+
+
+@pytest.mark.parametrize("kept", [0, 4, 30, 0.5, -60, -1])
+@pytest.mark.parametrize("is_in_a_folder", [False, True])
+def test_an_archive_that_was_cut_is_said_to_be_cut(tmp_path, kept, is_in_a_folder):
+    path = archive(tmp_path, [("a.json", ROWS * 50)], compresslevel=0)
+    content = path.read_bytes()
+    end = int(kept * len(content)) if isinstance(kept, float) else kept
+    path.write_bytes(content[:end])
+    if is_in_a_folder:
+        (tmp_path / "b.json").write_bytes(ROWS)
+    with pytest.raises(ConfigError, match="cut or damaged; download it again"):
+        import_traces(tmp_path if is_in_a_folder else path)
+
+
+def test_an_archive_of_which_nothing_can_be_read_is_said_to_be_damaged(tmp_path):
+    path = archive(tmp_path, [("a.json", ROWS)])
+    content = bytearray(path.read_bytes())
+    content[:4] = b"XXXX"
+    path.write_bytes(content)
+    traces, _ = import_traces(path)
+    with pytest.raises(ConfigError, match="cut or damaged; download it again"):
+        list(traces)
+
+
+def test_a_document_that_is_no_archive_of_an_export_is_passed_over(tmp_path):
+    """Word files are ZIP archives; a cut one beside an export is no reason to stop."""
+    (tmp_path / "letter.docx").write_bytes(b"PK\x03\x04 cut")
+    (tmp_path / "b.json").write_bytes(ROWS)
+    traces, report = import_traces(tmp_path)
+    assert len(list(traces)) == 2
+    assert report.files_left == {reasons.NOT_AN_EXPORT: 1}
 
 
 def test_encrypted_and_oddly_compressed_members_are_counted(tmp_path):
