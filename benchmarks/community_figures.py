@@ -302,13 +302,27 @@ def _leverage(axis: Axes, rows: Mapping[str, Any]) -> None:
         found = [(one["fraction"] + aside, one["cdc"]) for one in row["points"]]
         _bars(axis, found, colour, "o", f"contribution, {view}", line=True)
         moved = [
-            (one["fraction"] + aside, one["cdc_with_strike"])
+            (
+                one["fraction"] + aside,
+                one["cdc"]["mean"],
+                one["cdc_with_strike"]["mean"],
+            )
             for one in row["points"]
             if one["cdc_with_strike"] is not None
         ]
+        shares, copied, with_strike = zip(*moved, strict=True) if moved else ((),) * 3
+        axis.fill_between(
+            shares,
+            copied,
+            with_strike,
+            color=colour,
+            alpha=0.15,
+            linewidth=0,
+            label=f"transfer bonus, {view}",
+        )
         axis.plot(
-            [fraction for fraction, _ in moved],
-            [one["mean"] for _, one in moved],
+            shares,
+            with_strike,
             color=colour,
             linestyle="--",
             marker="s",

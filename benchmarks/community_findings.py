@@ -281,7 +281,13 @@ def _leverage(rows: Mapping[str, Any]) -> dict[str, Any]:
             "" if cdc["low"] is None else f" ({cdc['low']:.2f} to {cdc['high']:.2f})"
         )
         moved = first["cdc_with_strike"]
-        strike = "" if moved is None else f", {moved['mean']:.2f} with strike"
+        bonus = first["transfer_bonus"]
+        strike = ""
+        if moved is not None:
+            strike = (
+                f", {moved['mean']:.2f} with strike (transfer bonus "
+                f"{bonus['mean']:+.2f})"
+            )
         parts.append(
             f"{first['fraction']:.0%} of the traces bring the small company "
             f"{cdc['mean']:.2f}{spread} of the way on the {view}{strike}"

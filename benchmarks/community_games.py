@@ -13,10 +13,10 @@ from community_plan import Factor
 from fedcot.community.coalitions import all_coalitions, label
 from fedcot.community.games import game_of
 from fedcot.community.incentives import (
-    core_stable_partitions,
+    STABILITIES,
     leavers,
-    nash_stable_partitions,
     preferences_of,
+    stable_partitions,
 )
 from fedcot.community.leverage import LeverageCurve, both_views
 from fedcot.community.messages import BEFORE, PROVIDER
@@ -28,12 +28,12 @@ from fedcot.community.solutions import (
     shapley_values,
 )
 from fedcot.community.utility import UtilityTable, Win
-from fedcot.evaluation.metrics import mean_and_stderr
 
 if TYPE_CHECKING:
     from community_measures import Reading
 
 REFERENCES: Final = ("before", "provider", "alone")
+LEVERAGES: Final = ("cdc", "cdc_with_strike", "strike", "transfer_bonus")
 THRESHOLDS: Final = (0.5, 0.6, 0.7, 0.8, 0.9)
 
 Estimate = Callable[[Any], Any]
@@ -86,14 +86,13 @@ def games(
                 label(one): list(leavers(table, one)) for one in table.coalitions
             },
             "leavers_of_all": list(leavers(table, grand)),
-            "core_stable": [
-                list(map(label, one))
-                for one in core_stable_partitions(names, preferences)
-            ],
-            "nash_stable": [
-                list(map(label, one))
-                for one in nash_stable_partitions(names, preferences)
-            ],
+            **{
+                f"{kind}_stable": [
+                    list(map(label, one))
+                    for one in stable_partitions(names, preferences, kind)
+                ]
+                for kind in STABILITIES
+            },
         },
         "objectives": {one: objective_row(table, one) for one in OBJECTIVES},
     }
@@ -116,11 +115,6 @@ def utility_table(readings: "Sequence[Reading]") -> UtilityTable:
         one: "".join(reading.hold_out[f"pooled.{label(one)}"] for reading in readings)
         for one in coalitions
     }
-    errors = {}
-    if len(readings) > 1:
-        for name, one in cells:
-            found = [_share(r.own[f"pooled.{label(one)}"][name]) for r in readings]
-            errors[name, one] = mean_and_stderr(found).stderr
     return UtilityTable(
         communities=names,
         coalitions=coalitions,
@@ -129,7 +123,6 @@ def utility_table(readings: "Sequence[Reading]") -> UtilityTable:
         before=_shares(before),
         label_only=_shares(answers),
         hold_out=_shares(hold_out),
-        student_stderr=errors,
         student_correct=student,
         provider_correct=provider,
         before_correct=before,
@@ -233,7 +226,7 @@ def leverage_rows(
                         key: estimate(
                             [getattr(curve.points[n], key) for curve in of_view]
                         )
-                        for key in ("cdc", "cdc_with_strike", "strike")
+                        for key in LEVERAGES
                     },
                 }
                 for n, fraction in enumerate(of_view[0].fractions)

@@ -11,16 +11,15 @@ from typing import Any, Final
 import community_findings
 import community_games
 from community_plan import LASTING, Plan
-from scipy import stats
 
 from fedcot.community.coalitions import label
 from fedcot.community.messages import BEFORE, PROVIDER
 from fedcot.config import RunConfig
-from fedcot.evaluation.metrics import mean_and_stderr
+from fedcot.evaluation.metrics import half_interval, mean_and_stderr
+from fedcot.evaluation.rates import CONFIDENCE
 from fedcot.launch import read_summary
 from fedcot.runs import CONFIG, METRICS
 
-LEVEL: Final = 0.95
 ALONE, POOLED, FEDERATED = "alone", "pooled", "federated"
 LABEL_ONLY, RANDOM_LABEL = "label-only", "random-label"
 ARMS: Final = (
@@ -117,7 +116,7 @@ def measure(
     )
     return rounded(
         {
-            "interval": f"{LEVEL:.0%} t-interval over seeds",
+            "interval": f"{CONFIDENCE:.0%} t-interval over seeds",
             "points": points,
             "factors": factors,
             **games,
@@ -236,7 +235,7 @@ def estimate(values: Iterable[float | None]) -> dict[str, Any] | None:
     if len(per_seed) == 1:
         bounds: dict[str, Any] = {"stderr": None, "low": None, "high": None}
     else:
-        reach = float(stats.t.ppf((1 + LEVEL) / 2, len(per_seed) - 1)) * spread.stderr
+        reach = half_interval(spread)
         bounds = {
             "stderr": spread.stderr,
             "low": spread.mean - reach,

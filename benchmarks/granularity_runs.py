@@ -17,26 +17,25 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
-
-from scipy import stats
 
 from fedcot import provenance
 from fedcot.community.granularity import student_measure
 from fedcot.community.level_data import read_levels, write_level_mapping
 from fedcot.community.level_statistics import check_levels
+from fedcot.community.step_text import Measure
 from fedcot.comparison import write_comparison
-from fedcot.evaluation.metrics import mean_and_stderr
+from fedcot.evaluation.metrics import half_interval, mean_and_stderr
+from fedcot.evaluation.rates import CONFIDENCE
 from fedcot.launch import read_summary
 from fedcot.runs import CONFIG
 
 STUDENT = Path("build/stories260K")
 PADDED = "1-padded-6"
 VARIANTS = ("0", "1", "2", "3", "4", "5", "6", PADDED)
-CONFIDENCE = 0.95
 # Tokens of a reasoning. The context is 512: prompt, reasoning and answer phrase fit at
 # every level, so that no level loses more of its texts than another.
 LONGEST = 300
@@ -69,10 +68,14 @@ def main() -> None:
     if not STUDENT.is_dir():
         _fedcot("convert", str(Path(data) / "stories260K"), str(STUDENT))
     levels = Path(data) / "svamp_levels"
+    measure = student_measure(str(STUDENT))
+    mappings = {
+        name: _mapping(name, levels, given.folder.absolute() / "data", measure)
+        for name in VARIANTS
+    }
     variants = {}
     for name in given.only or VARIANTS:
-        mapping = _mapping(name, levels, given.folder.absolute() / "data")
-        runs = [_run(name, seed, mapping, given) for seed in range(given.seeds)]
+        runs = [_run(name, seed, mappings[name], given) for seed in range(given.seeds)]
         variants[name] = {"summary": _summary(runs), "runs": runs}
     read = read_levels(levels)
     result = {
@@ -83,12 +86,14 @@ def main() -> None:
             "dropped": dict(read.dropped),
             "written": read.written.to_dict(),
             "kept": read.kept.to_dict(),
-            "used_tokens": _used(levels, given.folder.absolute() / "data"),
+            "used_tokens": _used(mappings, measure),
         },
         "confidence": CONFIDENCE,
         "longest": LONGEST,
         "settings": _settings(given),
-        "command": shlex.join(["python", "-P", "benchmarks/granularity_runs.py"]),
+        "command": shlex.join(
+            ["python", "-P", "benchmarks/granularity_runs.py", *sys.argv[1:]]
+        ),
         "git_commit": provenance.git_commit(),
         "versions": provenance.versions(),
     }
@@ -124,7 +129,7 @@ def _settings(given: argparse.Namespace) -> dict[str, str | int | float]:
     }
 
 
-def _mapping(name: str, levels: Path, out: Path) -> Path:
+def _mapping(name: str, levels: Path, out: Path, measure: Measure) -> Path:
     # Level 0 reads no rationale: the arm takes labels, the teacher needs a recording.
     level = max(1, int(name[0]))
     padded_to = 6 if name == PADDED else 0
@@ -134,17 +139,17 @@ def _mapping(name: str, levels: Path, out: Path) -> Path:
         out,
         padded_to=padded_to,
         longest=LONGEST,
-        measure=student_measure(str(STUDENT)),
+        measure=measure,
     )
 
 
-def _used(levels: Path, out: Path) -> dict[str, Any]:
+def _used(mappings: Mapping[str, Path], measure: Measure) -> dict[str, Any]:
     """Return the statistics of the texts that the runs train on, in tokens."""
     texts = []
     for name in VARIANTS[1:-1]:
-        rows = _mapping(name, levels, out).with_suffix(".json").read_text("utf-8")
+        rows = mappings[name].with_suffix(".json").read_text("utf-8")
         texts.append([row["completion"] for row in json.loads(rows)])
-    return check_levels(texts, measure=student_measure(str(STUDENT))).to_dict()
+    return check_levels(texts, measure=measure).to_dict()
 
 
 def _run(
@@ -195,7 +200,7 @@ def _interval(values: Sequence[float]) -> dict[str, float | int]:
     found = mean_and_stderr(values)
     result: dict[str, float | int] = {"mean": found.mean, "n": found.n}
     if found.n > 1:
-        half = float(stats.t.ppf((1 + CONFIDENCE) / 2, found.n - 1)) * found.stderr
+        half = half_interval(found)
         result |= {"low": found.mean - half, "high": found.mean + half}
     return result
 

@@ -19,6 +19,7 @@ from fedcot.arms import (
 from fedcot.config import RunConfig
 from fedcot.data.schema import Partition, Record
 from fedcot.evaluation.evaluate import evaluate_student
+from fedcot.evaluation.metrics import correctness
 from fedcot.evaluation.predictions import write_predictions
 from fedcot.models.options import ModelOptions
 from fedcot.node_adapters import AdapterStore, publish
@@ -308,7 +309,7 @@ class NodeTraining:
             parsed=score.parsed,
             valid_rationales=score.valid_rationales,
             num_records=score.n,
-            correct="".join("1" if hit else "0" for hit in score.correct),
+            correct=correctness(score.correct),
             flexible_match=score.flexible_match,
             ranked_match=score.ranked_match,
             answer_nats=max(score.answer_nats, LEAST_NATS),

@@ -58,6 +58,7 @@ def test_json_has_every_number(tmp_path, capsys):
     assert sections["objectives"]["utilitarian"]["members"]["coalition"] == GRAND
     assert sections["audit"]["pooled"]["members"]["north"]["gain"]["auc"] == 0.7
     assert all(one["problem"] == "" for one in sections.values())
+    assert content["unfinished"] == ""
 
 
 def test_a_missing_baseline_is_one_line_and_exit_2(tmp_path, capsys):
@@ -71,6 +72,44 @@ def test_a_missing_baseline_is_one_line_and_exit_2(tmp_path, capsys):
     assert code == 0
     assert "no label-only" in out
     assert "0.70 ± 0.14*" in out
+
+
+def test_a_section_that_was_not_measured_is_one_line_and_exit_2(tmp_path, capsys):
+    folder = str(write_communities(tmp_path / "one"))
+    code, out, err = call(capsys, "community", folder, "--section", "audit")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "-c audit-members=true" in err
+    code, out, _ = call(capsys, "community", folder)
+    assert code == 0
+    assert "-c audit-members=true" in out
+
+
+def test_a_run_without_a_summary_says_how_to_go_on(tmp_path, capsys):
+    folder = write_communities(tmp_path / "one")
+    (folder / "summary.json").unlink()
+    code, out, err = call(capsys, "community", str(folder))
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert f"`fedcot resume {folder}`" in err
+
+
+@pytest.mark.parametrize(
+    ("status", "remedy"),
+    [("failed", "fedcot resume"), ("budget-exhausted", "raise `record-epsilon`")],
+)
+def test_a_run_that_ended_early_shows_what_it_has_and_how_to_go_on(
+    status, remedy, tmp_path, capsys
+):
+    folder = write_communities(tmp_path / "one")
+    summary = json.loads((folder / "summary.json").read_text())
+    changed = summary | {"status": status, "reason": "the teacher fell silent"}
+    (folder / "summary.json").write_text(json.dumps(changed))
+    code, out, _ = call(capsys, "community", str(folder))
+    assert code == 0
+    assert "0.70 ± 0.14*" in out
+    assert f"ended early ({status}: the teacher fell silent); " in out
+    assert remedy in out
+    _, out, _ = call(capsys, "community", str(folder), "--json")
+    assert remedy in json.loads(out)["unfinished"]
 
 
 @pytest.mark.parametrize(

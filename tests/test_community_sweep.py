@@ -6,6 +6,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 from fedcot.community.coalitions import label, parse_coalitions
 from fedcot.community.setting_rules import check_communities
@@ -178,13 +179,21 @@ def test_leverage_takes_what_is_left_from_the_run_of_the_rest():
         "b": [reading("1100", "1000", "0000")],
         "c": [reading("1111", "1000", "0000")],
     }
-    rows = community_games.leverage_rows(factor, runs, estimate)["hold-out"]
+    found = community_games.leverage_rows(factor, runs, estimate)
+    axis = Figure().subplots()
+    import_module("community_figures")._leverage(axis, found)
+    labels = [text.get_text() for text in axis.get_legend().get_texts()]
+    assert "transfer bonus, hold-out" in labels
+    rows = found["hold-out"]
     first, second, last = rows["points"]
     assert (rows["worst"]["mean"], rows["best"]["mean"]) == (0, 1)
     assert first["cdc"]["mean"] == pytest.approx(1 / 4)
     assert first["cdc_with_strike"]["mean"] == pytest.approx((1 / 4) / (2 / 4))
     assert first["strike"]["mean"] == pytest.approx(1 - 2 / 4)
-    assert second["cdc_with_strike"] is None
+    assert first["transfer_bonus"]["mean"] == pytest.approx(2 / 4 - 1 / 4)
+    said = community_findings._leverage({"hold-out": rows})["text"]
+    assert said.endswith("on the hold-out, 0.50 with strike (transfer bonus +0.25).")
+    assert second["cdc_with_strike"] is second["transfer_bonus"] is None
     assert last["strike"]["mean"] == 1
 
 

@@ -23,18 +23,21 @@ _TEACHING = (
     "  compatibility  what one community's traces teach of another's questions\n"
     "  sharing        traces, consent, bytes and epsilon of each way of sharing\n"
     "  audit          what students give away of each community's traces\n"
-    "\b\nExample: two communities, each alone and both together, in two minutes:\n"
+    "\b\nExample: two communities, each alone and both together, in minutes:\n"
     "  fedcot run --config conf/community-small.toml --run-dir runs/two\n"
     "  fedcot community runs/two\n"
     "  fedcot community runs/two --section gains\n"
-    "Shapley values and stable divisions need every coalition: -c coalitions=all.\n"
+    "Shapley values, leave-one-out and the least core need every coalition:\n"
+    "-c coalitions=all.\n"
     "docs/communities.md defines every number."
 )
 
 
 @app.command(epilog=_TEACHING, short_help="Show who gains from which coalition.")
 def community(
-    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR")],
+    run_dir: Annotated[
+        Path, typer.Argument(metavar="RUN_DIR", help="A run directory.")
+    ],
     arm: Annotated[
         str,
         typer.Option(
@@ -61,16 +64,19 @@ def community(
     """
     from fedcot.community.games import REFERENCES
     from fedcot.report import community_sections
-    from fedcot.report.community import arms_of, chosen_arm, community_part
-    from fedcot.report.reader import read_run
+    from fedcot.report.community import (
+        arms_of,
+        chosen_arm,
+        read_community_run,
+        unfinished,
+    )
 
     if reference not in REFERENCES:
         raise ConfigError(
             f"`--reference` must be one of {', '.join(REFERENCES)}, found "
             f"{reference!r}; pass for example `--reference before`."
         )
-    run = read_run(run_dir)
-    community_part(run)
+    run = read_community_run(run_dir)
     if arm:
         chosen_arm(run, arm)
     found: tuple[Section, ...]
@@ -84,6 +90,7 @@ def community(
         known = arms_of(run)
         content = {
             "run_dir": str(run.path),
+            "unfinished": unfinished(run),
             "arm": arm or (known[0] if known else ""),
             "sections": {
                 one.name: {"problem": one.problem, **one.content} for one in found
@@ -93,6 +100,8 @@ def community(
         return
     for one in found:
         print_section(one)
+    if hint := unfinished(run):
+        console.print(f"Not all of it is here: {hint}", markup=False, soft_wrap=True)
 
 
 def print_sheet(sheet: Sheet) -> None:

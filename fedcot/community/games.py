@@ -124,11 +124,6 @@ def game_of(table: UtilityTable, reference: Reference = "before") -> Game:
             f"`reference` must be one of {', '.join(REFERENCES)}, found "
             f"{reference!r}; pass for example `before`."
         )
-    measured = [
-        one
-        for one in table.coalitions
-        if all((name, one) in table.student for name in one)
-    ]
     return Game(
         players=table.communities,
         value={
@@ -138,6 +133,6 @@ def game_of(table: UtilityTable, reference: Reference = "before") -> Game:
                 else table.gain(name, one, reference)
                 for name in one
             )
-            for one in measured
+            for one in table.complete
         },
     )

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 
@@ -32,40 +31,22 @@ Preferences = Mapping[tuple[str, Coalition], float]
 
 MOST_DIVIDED: Final = 8  # 4,140 partitions
 
-
-@dataclass(frozen=True, slots=True)
-class Move:
-    """A player that is better off elsewhere.
-
-    Attributes
-    ----------
-    player : str
-    target : tuple of str
-        The coalition that it then is in; itself alone, if it leaves for good.
-    gain : float
-        In the unit of the preferences, > 0.
-    """
-
-    player: str
-    target: Coalition
-    gain: float
+# Whom a division must hold against: a group that leaves together, or one that moves.
+Stability = Literal["core", "nash"]
+STABILITIES: Final[tuple[Stability, ...]] = ("core", "nash")
 
 
-def leavers(
-    table: UtilityTable, coalition: Coalition, *, tolerance: float = 0.0
-) -> tuple[str, ...]:
+def leavers(table: UtilityTable, coalition: Coalition) -> tuple[str, ...]:
     """Return the members that a coalition serves worse than what they have without it.
 
-    Those with ``U[c, S] < max(alone, provider) - tolerance``: the coalition is not
-    individually rational for them (our definition of the outside option).
+    Those with ``U[c, S] < max(alone, provider)``: the coalition is not individually
+    rational for them (our definition of the outside option).
 
     Parameters
     ----------
     table : UtilityTable
     coalition : tuple of str
         One that was run.
-    tolerance : float
-        Difference of accuracies that nobody leaves for, >= 0.
 
     Raises
     ------
@@ -75,15 +56,8 @@ def leavers(
     return tuple(
         name
         for name in coalition
-        if table.utility(name, coalition) < table.outside_option(name) - tolerance
+        if table.utility(name, coalition) < table.outside_option(name)
     )
-
-
-def is_individually_rational_for_all(
-    table: UtilityTable, coalition: Coalition, *, tolerance: float = 0.0
-) -> bool:
-    """Return whether no member would leave; see `leavers`."""
-    return not leavers(table, coalition, tolerance=tolerance)
 
 
 def preferences_of(table: UtilityTable) -> dict[tuple[str, Coalition], float]:
@@ -113,116 +87,35 @@ def preferences_of(table: UtilityTable) -> dict[tuple[str, Coalition], float]:
     }
 
 
-def blocking_coalition(
-    players: Sequence[str],
-    preferences: Preferences,
-    partition: Partition,
-    *,
-    tolerance: float = 0.0,
-) -> Coalition | None:
-    """Return the first coalition all of whose members prefer it to where they are.
+def stable_partitions(
+    players: Sequence[str], preferences: Preferences, kind: Stability
+) -> tuple[Partition, ...]:
+    """Return the partitions that hold; there may be none.
 
     Parameters
     ----------
     players : sequence of str
+        At most 8.
     preferences : mapping of (player, coalition) to float
         Of every player for itself alone, and of the coalitions that can form.
-    partition : tuple of Coalition
-        Of the players, into coalitions that can form.
-    tolerance : float
-        What each must gain more than, >= 0.
-
-    Returns
-    -------
-    tuple of str or None
-        The smallest first, then in the order of the players; None if nobody blocks.
+    kind : {"core", "nash"}
+        ``core``: no coalition that can form is better for all its members. ``nash``: no
+        single player is better off alone or in another coalition of the partition, if
+        the two together can form; those that it joins or leaves are not asked.
 
     Raises
     ------
     ConfigError
-        A player has no preference for itself alone, a preference is not finite, or the
-        partition is none of the players into coalitions that can form.
+        There are more than 8 players, a player has no preference for itself alone, or a
+        preference is not finite.
     """
-    return _Hedonic(players, preferences).blocking(partition, tolerance)
-
-
-def improving_move(
-    players: Sequence[str],
-    preferences: Preferences,
-    partition: Partition,
-    *,
-    tolerance: float = 0.0,
-) -> Move | None:
-    """Return the first move of a single player that makes it better off.
-
-    A player may join another coalition of the partition, if the two together can form,
-    or be alone; those that it joins or leaves are not asked.
-
-    Parameters
-    ----------
-    players, preferences, partition, tolerance
-        See `blocking_coalition`.
-
-    Returns
-    -------
-    Move or None
-        None if nobody gains by moving.
-
-    Raises
-    ------
-    ConfigError
-        See `blocking_coalition`.
-    """
-    return _Hedonic(players, preferences).move(partition, tolerance)
-
-
-def core_stable_partitions(
-    players: Sequence[str], preferences: Preferences, *, tolerance: float = 0.0
-) -> tuple[Partition, ...]:
-    """Return the partitions that no coalition blocks; there may be none.
-
-    Parameters
-    ----------
-    players : sequence of str
-        At most 8.
-    preferences, tolerance
-        See `blocking_coalition`.
-
-    Raises
-    ------
-    ConfigError
-        See `blocking_coalition`; or there are more than 8 players.
-    """
+    check_number_divided(players)
     game = _Hedonic(players, preferences)
+    breaks = game.is_blocked if kind == "core" else game.is_left
     return tuple(
         partition
-        for partition in game.partitions()
-        if game.blocking(partition, tolerance) is None
-    )
-
-
-def nash_stable_partitions(
-    players: Sequence[str], preferences: Preferences, *, tolerance: float = 0.0
-) -> tuple[Partition, ...]:
-    """Return the partitions where no single player gains by moving; maybe none.
-
-    Parameters
-    ----------
-    players : sequence of str
-        At most 8.
-    preferences, tolerance
-        See `blocking_coalition`.
-
-    Raises
-    ------
-    ConfigError
-        See `blocking_coalition`; or there are more than 8 players.
-    """
-    game = _Hedonic(players, preferences)
-    return tuple(
-        partition
-        for partition in game.partitions()
-        if game.move(partition, tolerance) is None
+        for partition in set_partitions(players)
+        if game.can_form.issuperset(partition) and not breaks(partition)
     )
 
 
@@ -259,59 +152,43 @@ class _Hedonic:
                 )
         self.players = tuple(players)
         self.preferences = preferences
-        self.coalitions = tuple(
+        coalitions = [
             one
             for one in all_coalitions(players)
             if all((member, one) in preferences for member in one)
-        )
-        self._can_form = frozenset(self.coalitions)
+        ]
+        self.can_form = frozenset(coalitions)
         # Whoever is no member does not object.
         self._values = np.array(
             [
                 [preferences[p, one] if p in one else math.inf for p in players]
-                for one in self.coalitions
+                for one in coalitions
             ]
         )
 
-    def partitions(self) -> tuple[Partition, ...]:
-        check_number_divided(self.players)
-        return tuple(
-            partition
-            for partition in set_partitions(self.players)
-            if self._can_form.issuperset(partition)
-        )
-
-    def blocking(self, partition: Partition, tolerance: float) -> Coalition | None:
-        block = self._blocks(partition)
+    def is_blocked(self, partition: Partition) -> bool:
+        """Whether all members of some coalition prefer it to where they are."""
+        block = _blocks(partition)
         now = np.array([self.preferences[p, block[p]] for p in self.players])
-        better = np.all(self._values > now + tolerance, axis=1)
-        return self.coalitions[int(np.argmax(better))] if better.any() else None
+        return bool(np.all(self._values > now, axis=1).any())
 
-    def move(self, partition: Partition, tolerance: float) -> Move | None:
-        block = self._blocks(partition)
-        for player in self.players:
-            now = self.preferences[player, block[player]]
+    def is_left(self, partition: Partition) -> bool:
+        """Whether some player is better off alone or in another of the coalitions."""
+        for player, own in _blocks(partition).items():
             joined = [
                 coalition_of((*other, player), self.players)
                 for other in partition
-                if other != block[player]
+                if other != own
             ]
-            for target in ((player,), *joined):
-                if target not in self._can_form:
-                    continue
-                gain = self.preferences[player, target] - now
-                if gain > tolerance:
-                    return Move(player, target, gain)
-        return None
+            now = self.preferences[player, own]
+            if any(
+                target in self.can_form and self.preferences[player, target] > now
+                for target in ((player,), *joined)
+            ):
+                return True
+        return False
 
-    def _blocks(self, partition: Partition) -> dict[str, Coalition]:
-        members = [name for block in partition for name in block]
-        if sorted(members) != sorted(self.players) or not self._can_form.issuperset(
-            partition
-        ):
-            raise ConfigError(
-                "`partition` must hold every player once, in coalitions that can form, "
-                f"found {', '.join(map(label, partition)) or 'none'}; the players are "
-                f"{', '.join(self.players)}."
-            )
-        return {name: block for block in partition for name in block}
+
+def _blocks(partition: Partition) -> dict[str, Coalition]:
+    """Return the coalition that each player is in."""
+    return {name: block for block in partition for name in block}

@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 from fedcot.community.coalitions import Coalition, Partition, set_partitions
 from fedcot.community.incentives import check_number_divided
-from fedcot.community.utility import Baseline, UtilityTable
+from fedcot.community.utility import UtilityTable
 from fedcot.errors import ConfigError
 
 Objective = Literal["utilitarian", "mean", "egalitarian", "nash"]
@@ -87,7 +87,7 @@ def nash(gains: Mapping[str, float]) -> float:
     Parameters
     ----------
     gains : mapping of str to float
-        Over the disagreement point.
+        Over the disagreement point: here the student before distillation.
 
     Returns
     -------
@@ -107,7 +107,6 @@ def coalition_welfare(
     *,
     scope: Scope = "members",
     sizes: Mapping[str, float] | None = None,
-    disagreement: Baseline = "before",
 ) -> float:
     """Return what a coalition is worth under an objective.
 
@@ -123,9 +122,6 @@ def coalition_welfare(
     sizes : mapping of str to float, optional
         Weights > 0 of the communities for ``utilitarian`` and ``mean``, for example
         members; the others do not use them.
-    disagreement : {"before", "provider", "alone", "label-only"}
-        What gains are counted from under ``nash``. With ``provider`` or ``alone``,
-        whoever is outside and has just that makes the outcome excluded.
 
     Returns
     -------
@@ -150,7 +146,7 @@ def coalition_welfare(
             if name not in inside:
                 inside[name] = (name,)
                 utilities[name] = table.outside_option(name)
-    return _welfare(table, inside, utilities, objective, sizes, disagreement)
+    return _welfare(table, inside, utilities, objective, sizes)
 
 
 def best_coalition(
@@ -159,13 +155,12 @@ def best_coalition(
     *,
     scope: Scope = "members",
     sizes: Mapping[str, float] | None = None,
-    disagreement: Baseline = "before",
 ) -> BestCoalition | None:
     """Return the coalition that was run and serves an objective best.
 
     Parameters
     ----------
-    table, objective, scope, sizes, disagreement
+    table, objective, scope, sizes
         See `coalition_welfare`.
 
     Returns
@@ -187,7 +182,6 @@ def best_coalition(
             objective,
             scope=scope,
             sizes=sizes,
-            disagreement=disagreement,
         )
         if welfare > (best.welfare + TIE if best else -math.inf):
             best = BestCoalition(one, welfare)
@@ -199,7 +193,6 @@ def best_partition(
     objective: Objective,
     *,
     sizes: Mapping[str, float] | None = None,
-    disagreement: Baseline = "before",
 ) -> BestPartition | None:
     """Return the division of all communities that serves an objective best.
 
@@ -211,7 +204,7 @@ def best_partition(
     ----------
     table : UtilityTable
         Of at most 8 communities.
-    objective, sizes, disagreement
+    objective, sizes
         See `coalition_welfare`.
 
     Returns
@@ -227,14 +220,9 @@ def best_partition(
     """
     check_number_divided(table.communities)
     alone = {name: table.outside_option(name) for name in table.communities}
-    run = {
-        one
-        for one in table.coalitions
-        if all((name, one) in table.student for name in one)
-    }
-    run |= {(name,) for name in table.communities}
+    can_form = {*table.complete, *((name,) for name in table.communities)}
     candidates = [
-        one for one in set_partitions(table.communities) if run.issuperset(one)
+        one for one in set_partitions(table.communities) if can_form.issuperset(one)
     ]
     best: BestPartition | None = None
     for partition in sorted(
@@ -245,7 +233,7 @@ def best_partition(
             name: table.utility(name, block) if len(block) > 1 else alone[name]
             for name, block in inside.items()
         }
-        welfare = _welfare(table, inside, utilities, objective, sizes, disagreement)
+        welfare = _welfare(table, inside, utilities, objective, sizes)
         if welfare > (best.welfare + TIE if best else -math.inf):
             best = BestPartition(partition, welfare, len(candidates))
     return best
@@ -257,7 +245,6 @@ def _welfare(
     utilities: Mapping[str, float],
     objective: Objective,
     sizes: Mapping[str, float] | None,
-    disagreement: Baseline,
 ) -> float:
     if objective == "utilitarian":
         return utilitarian(utilities, sizes)
@@ -274,7 +261,7 @@ def _welfare(
         table.check_baselines(name, coalition)
     return nash(
         {
-            name: value - table.baseline(name, inside[name], disagreement)
+            name: value - table.baseline(name, inside[name], "before")
             for name, value in utilities.items()
         }
     )

@@ -65,8 +65,9 @@ def parse_scenario(text: str, communities: Sequence[str]) -> dict[str, Behaviour
         if not known or not 0 < share <= 1:
             raise ConfigError(
                 f"`scenario` must be kind:community[:share], the kind one of "
-                f"{', '.join(KINDS)}, each community once, the share in (0, 1], found "
-                f"{part!r}; pass for example `-c scenario=poison:{communities[0]}:0.5`."
+                f"{', '.join(KINDS)}, the community one of {', '.join(communities)}, "
+                f"each once, the share in (0, 1], found {part!r}; pass for example "
+                f"`-c scenario=poison:{communities[0]}:0.5`."
             )
         found[name] = Behaviour(kind, share)
     return found

@@ -10,6 +10,7 @@ from fedcot.community.messages import BEFORE, StudentScore
 from fedcot.community.settings import LABEL_ONLY, PROMPT
 from fedcot.config import RunConfig
 from fedcot.evaluation.evaluate import Score, evaluate_student
+from fedcot.evaluation.metrics import correctness
 from fedcot.node_training import student_base, tensors, training_settings
 from fedcot.records import Adapter
 from fedcot.tasks.registry import configured_task
@@ -109,5 +110,5 @@ def student_score(student: str, score: Score) -> StudentScore:
         parsed=score.parsed,
         valid_rationales=score.valid_rationales,
         num_records=score.n,
-        correct="".join("1" if hit else "0" for hit in score.correct),
+        correct=correctness(score.correct),
     )

@@ -19,9 +19,7 @@ from scipy.optimize import linprog
 
 from fedcot.community.coalitions import Coalition, all_coalitions
 from fedcot.community.games import Game
-from fedcot.errors import ConfigError, FedcotError
-
-Allocation = Mapping[str, float]
+from fedcot.errors import FedcotError
 
 # Of the largest worth; the solver keeps its constraints to about 1e-7.
 TOLERANCE: Final = 1e-6
@@ -45,7 +43,7 @@ class LeastCore:
     """
 
     epsilon: float
-    allocation: Allocation
+    allocation: Mapping[str, float]
     core_is_empty: bool
 
 
@@ -95,46 +93,6 @@ def leave_one_out(game: Game) -> dict[str, float]:
         - game.worth(tuple(one for one in game.players if one != player))
         for player in game.players
     }
-
-
-def is_individually_rational(
-    game: Game, allocation: Allocation, *, tolerance: float = TOLERANCE
-) -> bool:
-    """Return whether every player gets at least what it is worth alone.
-
-    Parameters
-    ----------
-    game : Game
-    allocation : mapping of str to float
-        Of each player.
-    tolerance : float
-        Of the largest absolute worth, >= 0.
-    """
-    shares = _checked(game, allocation)
-    slack = tolerance * _scale(game)
-    return all(shares[one] >= game.worth((one,)) - slack for one in game.players)
-
-
-def is_in_core(
-    game: Game, allocation: Allocation, *, tolerance: float = TOLERANCE
-) -> bool:
-    """Return whether v(N) is divided so that no coalition is worth more by itself.
-
-    Parameters
-    ----------
-    game : Game
-    allocation : mapping of str to float
-        Of each player.
-    tolerance : float
-        Of the largest absolute worth, >= 0.
-    """
-    shares = _checked(game, allocation)
-    slack = tolerance * _scale(game)
-    total = math.fsum(shares.values())
-    return abs(total - game.worth(game.grand)) <= slack and all(
-        math.fsum(shares[one] for one in coalition) >= game.worth(coalition) - slack
-        for coalition in all_coalitions(game.players)
-    )
 
 
 def least_core(game: Game) -> LeastCore:
@@ -192,13 +150,3 @@ def _join(game: Game, coalition: Coalition, player: str) -> float:
 
 def _scale(game: Game) -> float:
     return max((abs(worth) for worth in game.value.values()), default=0.0) or 1.0
-
-
-def _checked(game: Game, allocation: Allocation) -> Allocation:
-    if set(allocation) != set(game.players):
-        raise ConfigError(
-            "`allocation` must name each player and no other, found "
-            f"{', '.join(allocation) or 'none'}; the players are "
-            f"{', '.join(game.players)}."
-        )
-    return allocation

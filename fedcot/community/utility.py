@@ -8,8 +8,7 @@ students alone hides that.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeVar
@@ -23,8 +22,6 @@ Baseline = Literal["provider", "alone", "before", "label-only"]
 BASELINES: Final[tuple[Baseline, ...]] = ("provider", "before", "label-only", "alone")
 
 Key = TypeVar("Key", str, Coalition, Cell)
-
-MISSING: Final = "-"
 
 
 def _empty() -> Mapping[Any, Any]:
@@ -73,17 +70,16 @@ class UtilityTable:
         Accuracy of a student of the coalition that never saw reasoning.
     hold_out : mapping of Coalition to float
         Accuracy of the coalition's student on questions that nobody holds.
-    student_stderr, provider_stderr, before_stderr, label_only_stderr, hold_out_stderr
-        Standard errors, >= 0, where they are known.
     student_correct, provider_correct, before_correct, label_only_correct
         For each question of the community's own test, in one order for all, ``1`` if it
-        was answered rightly and ``0`` if not (see `correctness`); where they are known.
+        was answered rightly and ``0`` if not; where they are known. See
+        `fedcot.evaluation.metrics.correctness`.
 
     Raises
     ------
     ConfigError
-        An unknown community or coalition, an accuracy outside [0, 1], a standard error
-        below 0, or answers to different numbers of questions in one community.
+        An unknown community or coalition, an accuracy outside [0, 1], or answers to
+        different numbers of questions in one community.
     """
 
     communities: tuple[str, ...]
@@ -93,11 +89,6 @@ class UtilityTable:
     before: Mapping[str, float] = field(default_factory=_empty)
     label_only: Mapping[Cell, float] = field(default_factory=_empty)
     hold_out: Mapping[Coalition, float] = field(default_factory=_empty)
-    student_stderr: Mapping[Cell, float] = field(default_factory=_empty)
-    provider_stderr: Mapping[str, float] = field(default_factory=_empty)
-    before_stderr: Mapping[str, float] = field(default_factory=_empty)
-    label_only_stderr: Mapping[Cell, float] = field(default_factory=_empty)
-    hold_out_stderr: Mapping[Coalition, float] = field(default_factory=_empty)
     student_correct: Mapping[Cell, str] = field(default_factory=_empty)
     provider_correct: Mapping[str, str] = field(default_factory=_empty)
     before_correct: Mapping[str, str] = field(default_factory=_empty)
@@ -111,13 +102,13 @@ class UtilityTable:
                 object.__setattr__(self, one.name, MappingProxyType(dict(held)))
         check_table(self)
 
-    def missing_cells(self) -> tuple[Cell, ...]:
-        """Return the pairs of community and coalition without an accuracy."""
+    @property
+    def complete(self) -> tuple[Coalition, ...]:
+        """The coalitions whose student was tested on all its members' own tests."""
         return tuple(
-            (community, coalition)
-            for coalition in self.coalitions
-            for community in self.communities
-            if (community, coalition) not in self.student
+            one
+            for one in self.coalitions
+            if all((name, one) in self.student for name in one)
         )
 
     def missing_baselines(
@@ -295,38 +286,6 @@ class UtilityTable:
                     wins.append(Win(name, coalition, alone, provider, *tests))
         return tuple(wins)
 
-    def matrix(self, digits: int = 3) -> tuple[tuple[str, ...], ...]:
-        """Return the table as text, the header first; ``-`` where nothing was measured.
-
-        One row per community, on its own test, and, if it was measured, one with the
-        accuracies on the hold-out, so that both views stand together.
-        """
-        header = ("community", "provider", "before", *map(label, self.coalitions))
-        rows = [
-            (
-                name,
-                _shown(self.provider, self.provider_stderr, name, digits),
-                _shown(self.before, self.before_stderr, name, digits),
-                *(
-                    _shown(self.student, self.student_stderr, (name, one), digits)
-                    for one in self.coalitions
-                ),
-            )
-            for name in self.communities
-        ]
-        if self.hold_out:
-            held = (
-                _shown(self.hold_out, self.hold_out_stderr, one, digits)
-                for one in self.coalitions
-            )
-            rows.append(("(hold-out)", MISSING, MISSING, *held))
-        return (header, *rows)
-
-
-def correctness(correct: Iterable[bool]) -> str:
-    """Return right and wrong answers as the text that `UtilityTable` keeps."""
-    return "".join("1" if one else "0" for one in correct)
-
 
 def _bits(text: str) -> tuple[bool, ...]:
     return tuple(one == "1" for one in text)
@@ -339,13 +298,3 @@ def _read(values: Mapping[Key, float], key: Key, what: str) -> float:
             f"{named(key)}; run it."
         )
     return values[key]
-
-
-def _shown(
-    values: Mapping[Key, float], errors: Mapping[Key, float], key: Key, digits: int
-) -> str:
-    if key not in values:
-        return MISSING
-    shown = f"{values[key]:.{digits}f}"
-    error = errors.get(key, math.nan)
-    return shown if math.isnan(error) else f"{shown} ± {error:.{digits}f}"

@@ -25,7 +25,7 @@ def named(key: str | Coalition | Cell) -> str:
 
 
 def check_table(table: UtilityTable) -> None:
-    """Check names, accuracies, standard errors and answers of a table.
+    """Check names, accuracies and answers of a table.
 
     Raises
     ------
@@ -37,19 +37,17 @@ def check_table(table: UtilityTable) -> None:
     _check_answers(table)
 
 
-def _parts(table: UtilityTable, *endings: str) -> dict[str, Mapping[Any, Any]]:
-    """Return the mappings of a table whose names end so; the empty one: accuracies."""
-    held_by = {
+def _parts(table: UtilityTable) -> dict[str, Mapping[Any, Any]]:
+    """Return the mappings of a table by name, accuracies and answers."""
+    return {
         one.name: getattr(table, one.name)
         for one in fields(table)
         if isinstance(getattr(table, one.name), Mapping)
     }
-    known = ("_stderr", "_correct")
-    return {
-        name: held
-        for name, held in held_by.items()
-        if (name.endswith(endings) if endings else not name.endswith(known))
-    }
+
+
+def _are_answers(name: str) -> bool:
+    return name.endswith("_correct")
 
 
 def _check_names(table: UtilityTable) -> None:
@@ -70,7 +68,7 @@ def _check_names(table: UtilityTable) -> None:
             )
     cells = {(name, one) for name in communities for one in coalitions}
     by_community, by_coalition = ("provider", "before"), ("hold_out",)
-    for name, held in _parts(table, "").items():
+    for name, held in _parts(table).items():
         allowed: set[Any] = cells
         if name.startswith(by_community):
             allowed = known
@@ -86,25 +84,21 @@ def _check_names(table: UtilityTable) -> None:
 
 def _check_values(table: UtilityTable) -> None:
     for name, held in _parts(table).items():
+        if _are_answers(name):
+            continue
         for key, value in held.items():
             if not 0 <= value <= 1:
                 raise ConfigError(
                     f"`{name}` must be accuracies in [0, 1], found {value} for "
                     f"{named(key)}; leave out what was not measured."
                 )
-    for name, held in _parts(table, "_stderr").items():
-        for key, value in held.items():
-            # Not a number: one observation has no standard error.
-            if value < 0:
-                raise ConfigError(
-                    f"`{name}` must be >= 0, found {value} for {named(key)}; leave "
-                    "out what is not known."
-                )
 
 
 def _check_answers(table: UtilityTable) -> None:
     lengths: dict[str, int] = {}
-    for name, held in _parts(table, "_correct").items():
+    for name, held in _parts(table).items():
+        if not _are_answers(name):
+            continue
         for key, text in held.items():
             community = key if isinstance(key, str) else key[0]
             if set(text) - {"0", "1"} or lengths.setdefault(

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special, stats
 
-from fedcot.evaluation.rates import CONFIDENCE, ExactRate, exact_rate, excess_p_value
+from fedcot.evaluation.metrics import half_interval, mean_and_stderr
+from fedcot.evaluation.rates import ExactRate, exact_rate, excess_p_value
 
 QUANTILES = (0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
 
@@ -87,7 +88,7 @@ class MeanRank:
     expected : float
         ``(size - 1) / 2``.
     low, high : float
-        Interval of the mean at `CONFIDENCE` by Student's t; not a number for one trial.
+        Student's t interval of the mean, at 95 %; not a number for one trial.
     z : float
         Distance from chance in standard errors under the null.
     p_value : float
@@ -193,12 +194,9 @@ def summarise_ranks(
 
 def mean_rank(ranks: Sequence[int], size: int) -> MeanRank:
     """Return the mean of at least one rank against ``(size - 1) / 2``."""
-    mean, count = float(np.mean(ranks)), len(ranks)
-    z, p_value = mean_rank_test(mean, count, size)
-    spread = math.nan
-    if count > 1:
-        quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1))
-        spread = quantile * float(np.std(ranks, ddof=1)) / math.sqrt(count)
+    found = mean_and_stderr(ranks)
+    mean, spread = found.mean, half_interval(found)
+    z, p_value = mean_rank_test(mean, found.n, size)
     # A NaN has to stay one, which `max` would not promise.
     low, high = np.clip([mean - spread, mean + spread], 0, size - 1).tolist()
     return MeanRank(mean, (size - 1) / 2, low, high, z, p_value)

@@ -20,8 +20,7 @@ from scipy import stats
 from fedcot.evaluation.rates import ExactRate, exact_rate
 from fedcot.evaluation.spans import TokenScores
 
-FALSE_POSITIVE_RATE: Final = 0.01
-# Fewer controls cannot show a false-positive rate of 1 %.
+# Fewer controls cannot show a false-positive rate of 1 %: one of them would be more.
 FEWEST_CONTROLS: Final = 100
 MIN_K_SHARE: Final = 0.2
 
@@ -137,10 +136,8 @@ def area_under_curve(
 def true_positive_rate(
     members: Sequence[float] | NDArray[np.float64],
     controls: Sequence[float] | NDArray[np.float64],
-    *,
-    false_positive_rate: float = FALSE_POSITIVE_RATE,
 ) -> ExactRate:
-    """Return the share of members found at a false-positive rate that is not exceeded.
+    """Return the share of members found where 1 % of false positives is not exceeded.
 
     A text is taken for a member if it scores strictly higher than the threshold, which
     is the lowest control score that keeps to the rate. The interval is that of the
@@ -149,16 +146,15 @@ def true_positive_rate(
     Raises
     ------
     ValueError
-        There are too few controls to show the rate, fewer than its inverse.
+        There are fewer than 100 controls, too few to show the rate.
     """
     others = np.sort(np.asarray(controls, float))[::-1]
-    allowed = math.floor(false_positive_rate * len(others) + 1e-9)
-    if allowed < 1:
+    if len(others) < FEWEST_CONTROLS:
         raise ValueError(
-            f"a false-positive rate of {false_positive_rate:g} takes at least "
-            f"{math.ceil(1 / false_positive_rate)} controls, found {len(others)}."
+            f"a false-positive rate of 1 % takes at least {FEWEST_CONTROLS} controls, "
+            f"found {len(others)}."
         )
-    threshold = others[min(allowed, len(others) - 1)]
+    threshold = others[len(others) // FEWEST_CONTROLS]
     scores = np.asarray(members, float)
     return exact_rate(int((scores > threshold).sum()), len(scores))
 

@@ -1,11 +1,13 @@
-"""Means with standard errors, and a paired test."""
+"""Means with standard errors and intervals, and a paired test."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
+
+from fedcot.evaluation.rates import CONFIDENCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,29 @@ def mean_and_stderr(values: Sequence[float]) -> Estimate:
         float(array.std(ddof=1) / math.sqrt(len(array))) if len(array) > 1 else math.nan
     )
     return Estimate(float(array.mean()), spread, len(array))
+
+
+def half_interval(found: Estimate) -> float:
+    """Return half the width of Student's t interval of a mean at `CONFIDENCE`.
+
+    Parameters
+    ----------
+    found : Estimate
+        Of `mean_and_stderr`.
+
+    Returns
+    -------
+    float
+        >= 0, in the unit of the mean; not a number for a single observation.
+    """
+    if found.n < 2:
+        return math.nan
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, found.n - 1)) * found.stderr
+
+
+def correctness(correct: Iterable[bool]) -> str:
+    """Return right and wrong answers as ``1`` and ``0``, one for each."""
+    return "".join("1" if hit else "0" for hit in correct)
 
 
 def paired_p_value(first: Sequence[bool], second: Sequence[bool]) -> float:

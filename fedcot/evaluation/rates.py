@@ -30,7 +30,7 @@ class ExactRate:
     high: float
 
 
-def exact_rate(hits: int, n: int, *, confidence: float = CONFIDENCE) -> ExactRate:
+def exact_rate(hits: int, n: int) -> ExactRate:
     """Return a share with its two-sided Clopper-Pearson interval.
 
     Raises
@@ -40,7 +40,7 @@ def exact_rate(hits: int, n: int, *, confidence: float = CONFIDENCE) -> ExactRat
     """
     if not 0 <= hits <= n or n < 1:
         raise ValueError(f"`hits` must be in [0, n] and n >= 1, found {hits} of {n}.")
-    interval = stats.binomtest(hits, n).proportion_ci(confidence, method="exact")
+    interval = stats.binomtest(hits, n).proportion_ci(CONFIDENCE, method="exact")
     return ExactRate(hits, n, hits / n, float(interval.low), float(interval.high))
 
 

@@ -1,21 +1,26 @@
 """What a run of communities measured, as the table that the library computes on.
 
-Accuracies and standard errors come from `summary.json`; which questions were answered
-rightly comes from `metrics.jsonl`, for paired tests.
+Accuracies come from `summary.json`; which questions were answered rightly comes from
+`metrics.jsonl`, for paired tests.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import product
+from pathlib import Path
 from typing import Any, Final
 
 from fedcot.community.coalitions import JOIN, Coalition, label
+from fedcot.community.consent_rules import permits
 from fedcot.community.messages import BEFORE, PROVIDER
 from fedcot.community.settings import SHARINGS
 from fedcot.community.utility import UtilityTable
+from fedcot.data.traces import Scope
 from fedcot.errors import ConfigError
-from fedcot.report.reader import Run, number
+from fedcot.report.reader import Run, number, read_run
+from fedcot.runs import CONFIG, SUMMARY
 from fedcot.settings import COMMUNITY
 
 LABEL_ONLY: Final = "label-only"
@@ -31,6 +36,37 @@ _Answers = Mapping[tuple[str, str], Mapping[int, str]]
 def is_community(summary: Mapping[str, Any]) -> bool:
     """Return whether a summary is of a run of communities that came to its end."""
     return summary.get("mode") == COMMUNITY and bool(summary.get("community"))
+
+
+def read_community_run(path: Path) -> Run:
+    """Read a run of communities that has come to its end, be it an early one.
+
+    Raises
+    ------
+    ConfigError
+        There is no run, it has no results, or it is one of another mode.
+    """
+    if (path / CONFIG).is_file() and not (path / SUMMARY).is_file():
+        raise ConfigError(
+            f"`RUN_DIR` must hold a run that has ended, found no {SUMMARY} in "
+            f"`{path}`; wait for it, or go on with it by `fedcot resume {path}`."
+        )
+    run = read_run(path)
+    community_part(run)
+    return run
+
+
+def unfinished(run: Run) -> str:
+    """Return why a run ended early and how to go on; empty if it was completed."""
+    status = run.summary.get("status")
+    if status == "completed":
+        return ""
+    remedy = f"go on with it by `fedcot resume {run.path}`."
+    if status == "budget-exhausted":
+        remedy = "raise `record-epsilon` or ask for less."
+    reason = run.summary.get("reason")
+    why = f"{status}: {reason}" if reason else f"{status}"
+    return f"the run ended early ({why}); {remedy}"
 
 
 def community_part(run: Run) -> Mapping[str, Any]:
@@ -95,10 +131,9 @@ def chosen_arm(run: Run, arm: str = "") -> str:
     """
     known = arms_of(run)
     if not known:
+        why = unfinished(run) or _why_no_student(run)
         raise ConfigError(
-            f"`RUN_DIR` must hold a student with a score, found none in `{run.path}`; "
-            "nothing was offered, or no member answered: see "
-            "`fedcot community RUN_DIR --section sharing`."
+            f"`{run.path}` must hold a student with a score, found none; {why}"
         )
     if arm and arm not in known:
         raise ConfigError(
@@ -106,6 +141,25 @@ def chosen_arm(run: Run, arm: str = "") -> str:
             f"scored student in this run, found {arm!r}; name one of these."
         )
     return arm or known[0]
+
+
+def _why_no_student(run: Run) -> str:
+    """Say why a completed run scored no student, and the remedy."""
+    traces = community_part(run)["traces"].values()
+    scope = run.config.get("run_config", {}).get("trace-scope")
+    # The owner of a deployed node says it trace by trace.
+    simulated = any(found.get("asked", 0) for found in traces)
+    if simulated and scope in set(Scope):
+        pairs = product(communities_of(run), coalitions_of(run))
+        if not any(permits(Scope(scope), name, one) for name, one in pairs):
+            return (
+                f"with `trace-scope={scope}` no trace may reach any of its coalitions, "
+                "so nothing was sent; run it again with `-c trace-scope=coalition`."
+            )
+    return (
+        "nothing was offered, or no member answered: see "
+        f"`fedcot community {run.path} --section sharing`."
+    )
 
 
 def student_view(run: Run, arm: str, coalition: Coalition) -> View:
@@ -165,20 +219,15 @@ def utility_table(run: Run, arm: str = "") -> UtilityTable:
     return UtilityTable(
         communities=communities,
         coalitions=coalitions,
-        student=_parts(student, "mean"),
-        student_stderr=_parts(student, "stderr"),
+        student=_means(student),
         student_correct=by_cell(arm),
-        label_only=_parts(label_only, "mean"),
-        label_only_stderr=_parts(label_only, "stderr"),
+        label_only=_means(label_only),
         label_only_correct=by_cell(LABEL_ONLY),
-        provider=_parts(provider, "mean"),
-        provider_stderr=_parts(provider, "stderr"),
+        provider=_means(provider),
         provider_correct=by_community(PROVIDER),
-        before=_parts(before, "mean"),
-        before_stderr=_parts(before, "stderr"),
+        before=_means(before),
         before_correct=by_community(BEFORE),
-        hold_out=_parts(hold_out, "mean"),
-        hold_out_stderr=_parts(hold_out, "stderr"),
+        hold_out=_means(hold_out),
     )
 
 
@@ -210,9 +259,9 @@ def _cells(
     }
 
 
-def _parts(scores: Mapping[Any, View], part: str) -> dict[Any, float]:
-    """Return the mean or the standard error of scores, where it is known."""
-    found = {key: number(score.get(part)) for key, score in scores.items()}
+def _means(scores: Mapping[Any, View]) -> dict[Any, float]:
+    """Return the means of scores, where they are known."""
+    found = {key: number(score.get("mean")) for key, score in scores.items()}
     return {key: value for key, value in found.items() if value is not None}
 
 

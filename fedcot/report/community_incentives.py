@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from fedcot.community.coalitions import Coalition, Partition, label
 from fedcot.community.compatibility import FormatCompatibility, compatibility_of
 from fedcot.community.games import Reference, game_of
 from fedcot.community.incentives import (
-    core_stable_partitions,
+    STABILITIES,
+    Stability,
     leavers,
-    nash_stable_partitions,
     preferences_of,
+    stable_partitions,
 )
 from fedcot.community.solutions import (
     banzhaf_values,
@@ -35,6 +37,10 @@ from fedcot.report.reader import Run
 # Less than half of what the tested community's own traces teach.
 INCOMPATIBLE_BELOW: Final = 0.5
 _MOST_SHOWN: Final = 6  # stable divisions on one line; JSON has all
+_HOLDS_IF: Final[Mapping[Stability, str]] = {
+    "core": "no coalition is better off for all its members",
+    "nash": "nobody is better off by moving alone",
+}
 
 
 def incentives_section(
@@ -185,8 +191,8 @@ def _stable(table: UtilityTable, content: dict[str, Any], lines: list[str]) -> N
     try:
         preferences = preferences_of(table)
         found = {
-            "core": core_stable_partitions(table.communities, preferences),
-            "nash": nash_stable_partitions(table.communities, preferences),
+            kind: stable_partitions(table.communities, preferences, kind)
+            for kind in STABILITIES
         }
     except ConfigError as error:
         lines.append(f"Stable divisions: {error}")
@@ -195,13 +201,9 @@ def _stable(table: UtilityTable, content: dict[str, Any], lines: list[str]) -> N
         kind: [[label(one) for one in partition] for partition in partitions]
         for kind, partitions in found.items()
     }
-    meanings = {
-        "core": "no coalition is better off for all its members",
-        "nash": "nobody is better off by moving alone",
-    }
     for kind, partitions in found.items():
         lines.append(
-            f"{kind.capitalize()}-stable divisions ({meanings[kind]}): "
+            f"{kind.capitalize()}-stable divisions ({_HOLDS_IF[kind]}): "
             f"{_listed(partitions, table)}"
         )
     lines.append(

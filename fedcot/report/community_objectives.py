@@ -26,11 +26,20 @@ from fedcot.report.community_view import (
 from fedcot.report.reader import Run
 
 _MEANINGS: Final[Mapping[Objective, str]] = {
-    "utilitarian": "sum of accuracies",
-    "mean": "mean accuracy",
-    "egalitarian": "smallest accuracy",
-    "nash": "sum of log gains over before, nats",
+    "utilitarian": "sum of accuracies, at most one for each community that counts",
+    "mean": "mean accuracy, 0 to 1",
+    "egalitarian": "smallest accuracy, 0 to 1",
+    "nash": "sum of the logarithms of gains over before, nats, 0 at most",
 }
+
+_NOTE: Final = (
+    "Worth, the higher the better. "
+    + "; ".join(f"{name}: {text}" for name, text in _MEANINGS.items())
+    + ". by members: every community counts as often as it has members. everybody: "
+    "who is outside has the better of provider and student alone. division: every "
+    "community in one coalition, | between them. Nash leaves out what gives one of "
+    "them no gain over before."
+)
 
 
 def objectives_section(run: Run, arm: str = "") -> Section:
@@ -71,8 +80,7 @@ def objectives_section(run: Run, arm: str = "") -> Section:
             ),
             rows=tuple(rows),
             words=(0, 1, 3, 5),
-            note="everybody: who is outside has the better of provider and student "
-            "alone. Nash leaves out what gives one of them no gain over before.",
+            note=_NOTE,
         ),
         _worths(table),
     )
@@ -159,5 +167,6 @@ def _worths(table: UtilityTable) -> Sheet:
             )
             for one in table.coalitions
         ),
-        note="; ".join(f"{name}: {text}" for name, text in _MEANINGS.items()),
+        note="The numbers are those of the objectives above. excluded: a member gains "
+        "nothing over before.",
     )

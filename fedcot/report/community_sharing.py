@@ -9,6 +9,7 @@ from fedcot.community.coalitions import label
 from fedcot.community.messages import COUNT
 from fedcot.community.settings import PERTURBED, SHARINGS
 from fedcot.data.portability.legal import LEGAL_NOTE
+from fedcot.errors import ConfigError
 from fedcot.report.community import (
     arms_of,
     coalitions_of,
@@ -245,15 +246,14 @@ def audit_section(run: Run) -> Section:
     Raises
     ------
     ConfigError
-        It is no run of communities.
+        It is no run of communities, or none that audited its students.
     """
     audit = community_part(run).get("audit") or {}
     if not audit:
-        return Section(
-            name="audit",
-            title="Audit",
-            problem="No audit was made: run with `-c audit-members=true`, in a "
-            "simulation with pooled among `sharing`.",
+        raise ConfigError(
+            f"`RUN_DIR` must hold an audit of students, found none in `{run.path}`; "
+            "run with `-c audit-members=true`, in a simulation with pooled among "
+            "`sharing`."
         )
     return Section(
         name="audit",

@@ -168,36 +168,27 @@ def gains_section(run: Run, arm: str = "") -> Section:
     """
     table = own_test_table(run, arm)
     threshold = threshold_of(run)
-    rows, content = [], []
-    for one in table.coalitions:
-        for name in one:
-            found = _gains(table, name, one)
-            content.append(found)
-            rows.append(_gain_row(found, one, table.communities))
-    tests = sum(
-        found["p"].get(over) is not None
-        for found in content
-        for over in ("provider", "alone")
-    )
+    cells = [
+        (one, _gains(table, name, one)) for one in table.coalitions for name in one
+    ]
+    content = [found for _, found in cells]
+    tests = sum(p is not None for found in content for p in found["p"].values())
     wins = table.winners(threshold)
     sheets = [
         Sheet(
-            title="Gains of members: accuracy of the student less that of a baseline",
-            headings=(
-                "coalition",
-                "member",
-                "student",
-                "provider",
-                "p",
-                "alone",
-                "p",
-                "before",
-                "label-only",
+            title=f"Gains of members: accuracy of the student less that {of_what}",
+            headings=("coalition", "member", "student", first, "p", second, "p"),
+            rows=tuple(
+                _gain_row(found, short(one, table.communities), (first, second))
+                for one, found in cells
             ),
-            rows=tuple(rows),
             words=(0, 1),
             note="p: one-sided exact paired test that the student is right more often "
-            f"(McNemar), not corrected for the {tests} tests shown.",
+            f"(McNemar), not corrected for the {tests} tests of all gains shown.",
+        )
+        for of_what, first, second in (
+            ("of provider, and alone", "provider", "alone"),
+            ("before, and from answers alone", "before", "label-only"),
         )
     ]
     if wins:
@@ -250,20 +241,12 @@ def _gains(table: UtilityTable, name: str, one: Coalition) -> dict[str, Any]:
 
 
 def _gain_row(
-    found: Mapping[str, Any], one: Coalition, communities: tuple[str, ...]
+    found: Mapping[str, Any], coalition: str, baselines: tuple[str, ...]
 ) -> tuple[str, ...]:
-    gain, p = found["gain"], found["p"]
-    return (
-        short(one, communities),
-        found["community"],
-        f"{found['student']:.2f}",
-        signed(gain["provider"]),
-        p_cell(p["provider"]),
-        signed(gain.get("alone")),
-        p_cell(p.get("alone")),
-        signed(gain["before"]),
-        signed(gain["label-only"]),
-    )
+    cells = [coalition, found["community"], f"{found['student']:.2f}"]
+    for over in baselines:
+        cells += [signed(found["gain"].get(over)), p_cell(found["p"].get(over))]
+    return tuple(cells)
 
 
 def _win_lines(table: UtilityTable, threshold: float, has_wins: bool) -> list[str]:

@@ -150,21 +150,14 @@ def test_sizes_can_turn_the_choice():
         assert found.coalition == coalition
 
 
-def test_the_point_of_disagreement_counts():
-    # Over the student alone: ab 0.5 * 0.2 = 0.1; bc 0.25 * 0.3 = 0.075.
-    found = best_coalition(table(), "nash", disagreement="alone")
-    assert found.coalition == AB
-    assert found.welfare == pytest.approx(math.log(0.1))
-    # Over the provider's 0.52 only b and c together gain.
-    found = best_coalition(table(provider=0.52), "nash", disagreement="provider")
-    assert found.coalition == BC
-    assert found.welfare == pytest.approx(math.log(0.03 * 0.08))
-
-
 def test_nash_may_exclude_all():
-    assert best_coalition(table(provider=1.0), "nash", disagreement="provider") is None
-    # Whoever is outside with what it disagrees from gains nothing; abc loses c.
-    assert best_coalition(table(), "nash", scope="all", disagreement="alone") is None
+    assert best_coalition(table(before=0.99), "nash") is None
+    # Whoever is outside with what it had before gains nothing; abc gives c no more.
+    nothing = table(provider=0.3, before=0.3)
+    assert best_coalition(nothing, "nash", scope="all").coalition == BC
+    without = {one: values for one, values in MEMBERS.items() if one != BC}
+    few = table(without, provider=0.3, before=0.3)
+    assert best_coalition(few, "nash", scope="all") is None
 
 
 def test_ties_go_to_the_smaller_then_the_earlier():

@@ -79,6 +79,7 @@ def test_what_is_no_scenario_is_refused_in_one_line(text):
     assert "\n" not in line
     assert line.startswith("`scenario` must be")
     assert "found " in line
+    assert "one of library, bakery, post, each once" in line
     assert "pass for example `-c scenario=" in line
 
 

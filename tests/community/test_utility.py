@@ -6,9 +6,9 @@ from itertools import combinations
 
 import pytest
 
-from fedcot.community.utility import BASELINES, UtilityTable, correctness
+from fedcot.community.utility import BASELINES, UtilityTable
 from fedcot.errors import ConfigError
-from fedcot.evaluation.metrics import paired_p_value
+from fedcot.evaluation.metrics import correctness, paired_p_value
 
 A, B, AB = ("a",), ("b",), ("a", "b")
 COALITIONS = (A, B, AB)
@@ -98,10 +98,13 @@ def test_a_student_that_was_not_measured_has_no_gain():
         full().gain("a", AB, "chance")
 
 
-def test_missing_cells():
-    assert full().missing_cells() == ()
-    student = {key: value for key, value in full().student.items() if key[0] != "b"}
-    assert full(student=student).missing_cells() == (("b", A), ("b", B), ("b", AB))
+def test_a_coalition_is_complete_once_all_its_members_were_tested():
+    assert full().complete == COALITIONS
+    student = {key: value for key, value in full().student.items() if key != ("b", AB)}
+    assert full(student=student).complete == (A, B)
+    # Whoever is no member need not be.
+    del student["b", A]
+    assert full(student=student).complete == (A, B)
 
 
 def test_the_outside_option_is_the_better_of_provider_and_alone():
@@ -182,7 +185,6 @@ def test_the_paired_test_is_over_the_same_questions():
 
 def test_correctness_is_what_the_test_reads():
     ours, theirs = [True, True, False, True], [False, True, False, False]
-    assert correctness(ours) == "1101"
     table = full(
         student_correct={("a", AB): correctness(ours), ("a", A): correctness(theirs)}
     )
@@ -190,25 +192,6 @@ def test_correctness_is_what_the_test_reads():
 
 
 # --- what stands in the table
-
-
-def test_the_matrix_has_both_views():
-    table = full(
-        student={("a", A): 0.5, ("b", B): 0.625, ("a", AB): 0.75, ("b", AB): 0.5},
-        before={"a": 0.0625},
-        hold_out={A: 0.3, AB: 0.4567},
-        student_stderr={("a", AB): 0.0123, ("a", A): math.nan},
-        provider_stderr={"b": 0.05},
-        hold_out_stderr={AB: 0.02},
-    )
-    assert table.matrix() == (
-        ("community", "provider", "before", "a", "b", "a+b"),
-        ("a", "0.375", "0.062", "0.500", "-", "0.750 ± 0.012"),
-        ("b", "0.250 ± 0.050", "-", "-", "0.625", "0.500"),
-        ("(hold-out)", "-", "-", "0.300", "-", "0.457 ± 0.020"),
-    )
-    assert table.matrix(digits=1)[1][1] == "0.4"
-    assert len(full().matrix()) == 3
 
 
 def test_a_table_does_not_change():
@@ -232,14 +215,14 @@ def test_a_table_does_not_change():
         ({"coalitions": (A, B, ())}, "found nobody"),
         ({"coalitions": (A, B, ("a", "z"))}, "in their order"),
         ({"provider": {"z": 0.5}}, "`provider` must be of communities"),
-        ({"before_stderr": {"z": 0.5}}, "`before_stderr` must be of"),
+        ({"before": {"z": 0.5}}, "`before` must be of"),
+        ({"student_correct": {("a", ("z",)): "1"}}, "`student_correct` must be of"),
         ({"student": {("a", ("z",)): 0.5}}, "`student` must be of"),
         ({"hold_out": {("z",): 0.5}}, "`hold_out` must be of"),
         ({"provider_correct": {"z": "1"}}, "`provider_correct` must be of"),
         ({"provider": {"a": 1.5}}, r"in \[0, 1\], found 1.5 for a"),
         ({"student": {("a", AB): math.nan}}, r"found nan for a in a\+b"),
         ({"hold_out": {AB: -0.5}}, r"found -0.5 for a\+b"),
-        ({"student_stderr": {("a", AB): -0.1}}, "`student_stderr` must be >= 0"),
         ({"provider_correct": {"a": "012"}}, "one 0 or 1"),
         (
             {"provider_correct": {"a": "01"}, "before_correct": {"a": "010"}},

@@ -6,8 +6,11 @@ from itertools import product
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from fedcot.evaluation.metrics import (
+    correctness,
+    half_interval,
     mean_and_stderr,
     paired_p_value,
     perplexity,
@@ -31,6 +34,23 @@ def test_the_error_of_a_mean_divides_by_n_minus_one() -> None:
     found = mean_and_stderr([1.0, 2.0, 6.0])
     assert found.mean == 3.0
     assert found.stderr == pytest.approx(math.sqrt((4 + 1 + 9) / 2 / 3))
+
+
+def test_the_interval_of_a_mean_is_students() -> None:
+    values = [1.0, 4.0, 7.0, 9.0]
+    low, high = stats.t.interval(0.95, 3, 5.25, stats.sem(values))
+    half = half_interval(mean_and_stderr(values))
+    assert (5.25 - half, 5.25 + half) == pytest.approx((low, high))
+    # Of two the quantile is 12.7, of many nearly 1.96.
+    assert half_interval(mean_and_stderr([0.0, 2.0])) == pytest.approx(
+        12.7062, abs=1e-4
+    )
+    assert math.isnan(half_interval(mean_and_stderr([3.0])))
+
+
+def test_right_and_wrong_are_one_digit_each() -> None:
+    assert correctness([True, True, False, True]) == "1101"
+    assert correctness([]) == ""
 
 
 def test_one_value_has_no_error_and_none_no_mean() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -72,8 +73,6 @@ def test_the_table_holds_what_summary_and_metrics_say(run):
     assert table.before == {"north": 0.1, "south": 0.1}
     assert table.label_only["south", BOTH] == 0.3
     assert table.hold_out == {NORTH: 0.3, SOUTH: 0.2, BOTH: 0.6}
-    assert table.student_stderr["south", BOTH] == pytest.approx(math.sqrt(0.021))
-    assert table.hold_out_stderr[BOTH] == pytest.approx(math.sqrt(0.024))
 
 
 def test_right_answers_stand_in_the_order_of_members(run):
@@ -130,7 +129,9 @@ def test_without_metrics_there_are_no_paired_tests(tmp_path):
 
 def test_a_run_without_any_student_says_so(tmp_path):
     run = made(tmp_path, students={})
-    refused(lambda: utility_table(run), "`RUN_DIR`", "no")
+    refused(lambda: utility_table(run), f"`{run.path}`", "nothing was offered")
+    failed = replace(run, summary=run.summary | {"status": "failed"})
+    refused(lambda: utility_table(failed), f"`fedcot resume {run.path}`")
     assert community_figures(run) == {}
 
 
@@ -248,25 +249,30 @@ def test_gains_stand_beside_their_p_values(run):
         "0.125",
         "+0.30",
         "0.125",
-        "+0.60",
-        "+0.40",
     )
-    # Two coalitions of one and one of two: 4 over the provider and 2 over alone.
-    assert "not corrected for the 6 tests shown" in found.sheets[0].note
+    # 2 ** -6 and 2 ** -4, rounded up.
+    assert found.sheets[1].headings[3:] == ("before", "p", "label-only", "p")
+    assert found.sheets[1].rows[-1][3:] == ("+0.60", "0.016", "+0.40", "0.063")
+    # Alone there is no gain over alone, but one over what is no coalition's.
+    assert found.sheets[0].rows[0][5:] == ("-", "-")
+    assert found.sheets[1].rows[0][:3] == ("north", "north", "0.50")
+    # Two coalitions of one and one of two: 4 over each of three, and 2 over alone.
+    for sheet in found.sheets[:2]:
+        assert "not corrected for the 14 tests of all gains shown" in sheet.note
 
 
 def test_the_winner_is_badly_served_and_better_than_alone_and_provider(run):
     found = gains_section(run)
-    assert found.sheets[1].rows == (
+    assert found.sheets[2].rows == (
         ("south", "grand", "+0.30", "0.125", "+0.30", "0.125"),
     )
-    assert "not corrected" in found.sheets[1].note
+    assert "not corrected" in found.sheets[2].note
     assert [win["coalition"] for win in found.content["winners"]] == [GRAND]
 
 
 def test_without_winners_there_is_a_line(tmp_path):
     found = gains_section(made(tmp_path, low_utility=0.3))
-    assert len(found.sheets) == 1
+    assert len(found.sheets) == 2
     assert found.lines == ("No community is badly served (provider below 0.3).",)
     worse = {**STUDENTS, f"pooled.{GRAND}": (8, 4, 6)}
     run = read_run(write_communities(tmp_path / "worse", students=worse))
@@ -309,6 +315,21 @@ def test_the_best_coalition_and_division_under_each_objective(run):
     worths = rows_of(found, 1)
     assert worths["south"] == ("0.400", "0.400", "0.400", "-1.204")
     assert found.content["utilitarian"]["division"]["considered"] == 2
+
+
+def test_a_note_says_what_the_numbers_of_each_objective_are(run):
+    best, worths = objectives_section(run).sheets
+    for text in (
+        "utilitarian: sum of accuracies",
+        "mean: mean accuracy, 0 to 1",
+        "egalitarian: smallest accuracy, 0 to 1",
+        "nash: sum of the logarithms of gains over before, nats",
+        "by members:",
+        "everybody:",
+        "division:",
+    ):
+        assert text in best.note
+    assert "objectives above" in worths.note
 
 
 def test_a_division_may_leave_everybody_outside(tmp_path):

@@ -195,9 +195,11 @@ def test_the_audit_has_a_row_for_each_student_and_community(run):
 
 
 def test_without_an_audit_it_says_how_to_get_one(tmp_path):
-    found = audit_section(made(tmp_path))
-    assert "audit-members=true" in found.problem
-    assert not found.sheets
+    run = made(tmp_path)
+    refused(lambda: audit_section(run), "`RUN_DIR`", "audit-members=true")
+    (shown,) = (one for one in all_sections(run) if one.name == "audit")
+    assert "audit-members=true" in shown.problem
+    assert not shown.sheets
 
 
 # All together.
