@@ -85,6 +85,12 @@ class RunConfig(
                 f"for all records in turn, found {self.lora_dropout}; pass "
                 "`-c lora-dropout=0.0`."
             )
+        if self.noise_multiplier > 0 and self.gradient_checkpointing:
+            raise ConfigError(
+                "`gradient-checkpointing` must be false under DP-SGD, which takes "
+                "records one by one and never does so, found true; pass "
+                "`-c gradient-checkpointing=false`."
+            )
         if self.tuning == FULL:
             self._check_full_tuning()
         asks = self.mode != COMMUNITY or bool(self.arm_names)

@@ -7,7 +7,6 @@ say. Nothing is fetched, and nothing stays on the disk.
 from __future__ import annotations
 
 import dataclasses
-import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -15,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from fedcot.config import RunConfig
+from fedcot.earlier_runs import earlier_seconds
 from fedcot.errors import ConfigError, FedcotError
-from fedcot.launch import nodes_of, sent_run_config
-from fedcot.settings import DATASET, RECORDED, WORLD
+from fedcot.launch import nodes_of
+from fedcot.settings import COMMUNITY, DATASET, RECORDED, WORLD
 
 if TYPE_CHECKING:
     from fedcot.data.schema import Record
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 DOWNLOAD: Final = "would be downloaded"
 UNKNOWN: Final = "unknown"
-# Settings that say where a run goes, not what it does.
-_NAMES: Final = ("name", "run-dir", "seed", "data-dir", "vocabulary")
 
 
 def dry_run(config: RunConfig, *, num_supernodes: int | None = None) -> dict[str, Any]:
@@ -44,9 +42,9 @@ def dry_run(config: RunConfig, *, num_supernodes: int | None = None) -> dict[str
     -------
     dict
         `config`, `nodes`, `models`, `data`, `teacher_labels`, `partitions`, `chance`,
-        `prompts`, `privacy`, `memory`, `time`, `downloads` and `problems`. A part that
-        failed is empty and has a line in `problems`. Prompts are rendered on public
-        texts only.
+        `prompts`, `privacy`, `community`, `memory`, `time`, `downloads` and `problems`.
+        A part that failed, or that the mode has not, is empty; what failed has a line
+        in `problems`. Prompts are rendered on public texts only.
     """
     nodes = nodes_of(config, num_supernodes)
     problems: list[str] = []
@@ -74,6 +72,7 @@ class _Parts:
         self.problems = problems
         self.downloads: list[str] = []
         self.awaits_data = False
+        self.planned: PrivacyPlan | None = None
 
     def all(self) -> dict[str, Any]:
         """Return every part; one that fails is empty."""
@@ -83,6 +82,7 @@ class _Parts:
             **self.dataset(),
             **(self._try(self._clients) or {"partitions": [], "chance": None}),
             "privacy": self._try(self._privacy),
+            "community": self._try(self._community),
             "memory": self._try(self._memory),
             "time": self._try(self._time),
             "downloads": self.downloads,
@@ -206,11 +206,14 @@ class _Parts:
 
     def _prompts(self) -> dict[str, Any]:
         """Return what teacher and student would read for a public question."""
+        from fedcot.community.level_prompts import level_prompt
         from fedcot.tasks.registry import configured_task
 
         task = configured_task(self.config)
         question = public_question(self.config)
         prompt = task.teacher_prompt(question)
+        if level := self.config.provider_level:
+            prompt = level_prompt(prompt, level)
         return {
             "teacher": prompt.text,
             "student_predict": task.predict_prompt(question),
@@ -221,6 +224,7 @@ class _Parts:
         """Return the plan, as `fedcot privacy plan` gives it."""
         from fedcot import budget
         from fedcot.artefacts import with_artefacts
+        from fedcot.community.settings import perturbs
 
         if self.awaits_data and DATASET in (self.config.vocabulary, self.config.bank):
             return {"lines": [f"{UNKNOWN} until the dataset is on this machine"]}
@@ -228,19 +232,35 @@ class _Parts:
         planned = budget.plan_run(
             config, budget.world_channel(config), num_partitions=self.clients
         )
+        self.planned = planned
         self._try(lambda: _checked(config, planned, self.clients))
+        if self.clients >= len(config.community_names) > 0:
+            # The rate of DP-SGD depends on how many members share the questions.
+            config = dataclasses.replace(config, num_partitions=self.clients)
         arms = budget.plan_arms(config, planned)
-        if not planned.is_within_limit:
+        is_perturbing = perturbs(config)
+        if is_perturbing and not planned.is_within_limit:
             self.problems.append(
                 "`record-epsilon` must be at least what a prompt is charged, found "
                 f"{config.record_epsilon}; raise it or lower prompt-epsilon."
             )
         return {
-            **dataclasses.asdict(planned),
+            **(dataclasses.asdict(planned) if is_perturbing else {}),
             "per_arm": {arm: dataclasses.asdict(costs) for arm, costs in arms.items()},
             "worst_arm": budget.worst_of(arms),
-            "lines": [*planned.lines(), *budget.arm_lines(arms)],
+            "lines": [
+                *(planned.lines() if is_perturbing else ()),
+                *budget.arm_lines(arms),
+            ],
         }
+
+    def _community(self) -> dict[str, Any]:
+        """Return who shares what with whom; nothing outside mode community."""
+        if self.config.mode != COMMUNITY:
+            return {}
+        from fedcot.community.outline import outline
+
+        return outline(self.config, self.clients, self.planned)
 
     def _memory(self) -> dict[str, Any]:
         from fedcot.memory import estimate, shortage
@@ -298,26 +318,6 @@ def public_question(config: RunConfig) -> str:
     return task.question([f"[{name}]" for name, _ in task.fields])
 
 
-def earlier_seconds(config: RunConfig) -> tuple[float, Path] | None:
-    """Return what the newest completed run with the same settings took, and where."""
-    from fedcot.runs import CONFIG, SUMMARY, default_root
-
-    wanted = _what(sent_run_config(config, Path()))
-    found = default_root().glob(f"*/{CONFIG}")
-    for path in sorted(found, key=lambda path: -path.stat().st_mtime):
-        try:
-            settings = json.loads(path.read_text(encoding="utf-8"))["run_config"]
-            summary = json.loads(
-                (path.parent / SUMMARY).read_text(encoding="utf-8"),
-            )
-            seconds = sum(map(float, summary["timing"].values()))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            continue  # Not a run, or one that did not get that far.
-        if summary.get("status") == "completed" and _what(settings) == wanted:
-            return seconds, path.parent
-    return None
-
-
 def lines_of(found: Mapping[str, Any]) -> Iterator[str]:
     """Yield a dry run for a person; problems come last."""
     for role, model in found["models"].items():
@@ -331,7 +331,7 @@ def lines_of(found: Mapping[str, Any]) -> Iterator[str]:
         yield f"test records: {', '.join(str(size['test']) for size in sizes)}"
     if found["chance"]:
         yield f"guessing would be right with probability {found['chance']:.3f}"
-    for part in ("privacy", "memory"):
+    for part in ("community", "privacy", "memory"):
         yield from (f"{part}: {line}" for line in found[part].get("lines", ()))
     yield f"seconds: {found['time'].get('seconds')} ({found['time'].get('why')})"
     for problem in found["problems"]:
@@ -390,10 +390,10 @@ def _checked(config: RunConfig, planned: PrivacyPlan, clients: int) -> dict[str,
     from fedcot import budget
 
     budget.check_prompt_epsilon(config, planned)
+    if config.mode == COMMUNITY:
+        from fedcot.community.costs import check_record_limit
+        from fedcot.data.partition import partition_sizes
+
+        check_record_limit(config, planned, partition_sizes(config, clients))
     budget.check_variations(config, clients)
     return {}
-
-
-def _what(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that decide how long a run takes."""
-    return {key: value for key, value in settings.items() if key not in _NAMES}

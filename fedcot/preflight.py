@@ -112,10 +112,14 @@ def check_model_settings(config: RunConfig) -> None:
     Raises
     ------
     ConfigError
-        A library is missing, or a dataset carries no rationales for a recorded teacher.
+        A library is missing, or a dataset carries no rationales for a recorded teacher,
+        or answers that `provider-level` has no example for.
     """
+    from fedcot.community.level_prompts import check_answer_kind
     from fedcot.models.weights import check_quantization
     from fedcot.teacher.configured import recorded_dataset
+
+    check_answer_kind(config)
 
     if config.teacher == RECORDED:
         recorded_dataset(config)

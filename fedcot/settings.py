@@ -140,7 +140,10 @@ class ModelSettings:
         "base in 8 or 4 bits (QLoRA); needs the extra `fedcot[quantized]`",
     )
     gradient_checkpointing: bool = setting(
-        False, rules.ANY, "compute activations twice to need less memory in training"
+        False,
+        rules.ANY,
+        "compute activations twice to need less memory in training; refused with "
+        "DP-SGD, which takes records one by one and never does so",
     )
     max_sequence_tokens: int = setting(
         512,

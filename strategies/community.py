@@ -13,7 +13,7 @@ import numpy as np
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
-from fedcot.community.coalitions import Coalition, label, parse_coalitions
+from fedcot.community.coalitions import label, parse_coalitions
 from fedcot.community.membership import load_hold_out
 from fedcot.community.messages import (
     BEFORE,
@@ -24,14 +24,13 @@ from fedcot.community.messages import (
     TRAIN_COALITION,
     TRAIN_GENERATOR,
 )
-from fedcot.community.pool import Shown, by_partition
+from fedcot.community.pool import Shown, by_partition, coalition_arms
 from fedcot.community.scoring import demonstrations, score_student, student_score
 from fedcot.community.settings import (
     FEDERATED,
     PERTURBED,
     POOLED,
     PROMPT,
-    RANDOM_LABEL,
     SYNTHETIC,
 )
 from fedcot.config import RunConfig
@@ -183,6 +182,7 @@ class Community(TalkingStrategy):
         """Collect traces of perturbed questions, within the budget."""
         if PERTURBED in self.config.sharing_names:
             self.perturbed.ask(self, self.spending)
+            self.community_results.note_perturbed(self.perturbed.counts)
 
     def federate(self, grid: Grid, state: RoundState) -> None:
         """Let members train the adapters of their coalitions, and average these."""
@@ -236,7 +236,7 @@ class Community(TalkingStrategy):
         planned = [
             (arm, place)
             for place, coalition in enumerate(self.coalitions)
-            for arm in self._arms(coalition)
+            for arm in coalition_arms(self.config, coalition, self.coalitions)
         ]
         for done, (arm, place) in enumerate(planned):
             self.results.progress("distil", state.server_round, done, len(planned))
@@ -325,19 +325,6 @@ class Community(TalkingStrategy):
             for partition, offer in offers.items()
         }
         return by_partition(reaching)
-
-    def _arms(self, coalition: Coalition) -> tuple[str, ...]:
-        """Return what a coalition's traces serve for; the widest has all controls."""
-        pooled = (POOLED, PERTURBED, SYNTHETIC, PROMPT)
-        arms = [arm for arm in pooled if arm in self.config.sharing_names]
-        if POOLED in arms:
-            is_widest = len(coalition) == max(map(len, self.coalitions))
-            arms += [
-                control
-                for control in self.config.control_names
-                if control != RANDOM_LABEL or is_widest
-            ]
-        return tuple(arms)
 
     def _may_train(self, state: RoundState, partition: int, name: str) -> bool:
         """Whether a member's budget allows one more private training of a name."""

@@ -64,6 +64,7 @@ class CommunityResults:
         self._written: dict[int, dict[str, int]] = {}
         self._bytes: dict[str, dict[str, int]] = {}
         self._audit: dict[str, Any] = {}
+        self._perturbed: dict[str, int] = {}
         self._scenario = parse_scenario(
             self.config.scenario, self.config.community_names
         )
@@ -95,6 +96,10 @@ class CommunityResults:
     def note_prompts(self, answer: Answer) -> None:
         """Count the bytes of one member's perturbed questions."""
         self._add_bytes(PERTURBED, answer)
+
+    def note_perturbed(self, counts: Mapping[str, int]) -> None:
+        """Keep how many released questions were answered in all rounds."""
+        self._perturbed = dict(counts)
 
     def note_training(
         self, server_round: int, answer: Answer, reply: CoalitionTrainReply
@@ -240,6 +245,7 @@ class CommunityResults:
             "mix": self._mix(num_partitions),
             "traces": {name: self._offered(name) for name in names},
             "written": self._sum_written(),
+            "perturbed": self._perturbed,
             "bytes": self._bytes,
             "audit": self._audit,
             "provider": self._views(PROVIDER),

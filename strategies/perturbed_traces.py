@@ -50,7 +50,20 @@ class PerturbedTraces:
         self.requests = requests
         self._book = AnswerBook(provider)
         self._traces: dict[int, dict[str, PerturbedTrace]] = {}
-        self.num_unparsed = 0
+        self._unparsed: dict[int, set[str]] = {}
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many released questions were asked, and answers that cannot be read.
+
+        Of what the provider wrote to what was released already, so it costs nothing. A
+        question that is sent again in a later round counts once.
+        """
+        unparsed = sum(map(len, self._unparsed.values()))
+        return {
+            "asked": unparsed + sum(map(len, self._traces.values())),
+            "unparsed": unparsed,
+        }
 
     def ask(self, talking: TalkingStrategy, spending: Spending) -> None:
         """Ask each sampled member for what its budget allows, and answer it."""
@@ -95,4 +108,4 @@ class PerturbedTraces:
                         question, rationale.text, rationale.answer
                     )
                 else:
-                    self.num_unparsed += 1
+                    self._unparsed.setdefault(partition, set()).add(key)

@@ -12,8 +12,10 @@ import pytest
 
 from fedcot import dry_run, memory
 from fedcot.budget import plan_run, world_channel
+from fedcot.community.level_prompts import ARITHMETIC
 from fedcot.config import RunConfig, load_config
 from fedcot.data.partition import load_partition
+from fedcot.earlier_runs import earlier_seconds
 from tests.test_cli import call
 
 ROOT = Path(dry_run.__file__).resolve().parents[1]
@@ -31,6 +33,7 @@ PARTS = {
     "chance",
     "prompts",
     "privacy",
+    "community",
     "memory",
     "time",
     "downloads",
@@ -108,6 +111,7 @@ def test_the_built_in_world_has_no_problems(capsys):
     assert found["nodes"] == 5
     assert found["partitions"] == [{"train": 256, "test": 100}] * 5
     assert found["chance"] is None
+    assert found["community"] == {}
     assert found["time"]["seconds"] == "unknown"
 
 
@@ -212,7 +216,7 @@ def test_the_public_share_may_be_shown(sums):
 def test_an_earlier_run_with_the_same_settings_says_how_long(tmp_path, monkeypatch):
     config = RunConfig(token_epsilon=8.0)
     monkeypatch.setenv("FEDCOT_RUNS_DIR", str(tmp_path))
-    assert dry_run.earlier_seconds(config) is None
+    assert earlier_seconds(config) is None
     for name, settings in (
         ("same", {**config.to_run_config(), "run-dir": "/x", "seed": 7}),
         ("other", {**config.to_run_config(), "local-epochs": 1}),
@@ -225,7 +229,66 @@ def test_an_earlier_run_with_the_same_settings_says_how_long(tmp_path, monkeypat
         (tmp_path / name / "summary.json").write_text(json.dumps(summary))
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "config.json").write_text("{")
-    assert dry_run.earlier_seconds(config) == (41.5, tmp_path / "same")
+    assert earlier_seconds(config) == (41.5, tmp_path / "same")
+
+
+COMMUNITIES = ("--config", str(ROOT / "conf" / "community-small.toml"))
+MECHANISM = ("mechanism  ", "token epsilon", "prompt epsilon", "record limit")
+
+
+def test_a_run_of_communities_says_who_shares_what_with_whom(capsys):
+    code, found = run_dry(capsys, *COMMUNITIES)
+    assert (code, found["problems"]) == (0, [])
+    part = found["community"]
+    assert part["communities"] == {"library": [0], "harbor": [1]}
+    assert part["coalitions"] == ["library", "harbor", "library+harbor"]
+    assert part["students"] == {"pooled": 3, "label-only": 3, "random-label": 1}
+    assert (part["trace_scope"], part["hold_out"]) == ("coalition", 20)
+    assert set(part["leaves"]) == {"pooled"}
+    # It perturbs nothing, so there is nothing to say of a mechanism.
+    assert "mechanism" not in found["privacy"]
+    assert set(found["privacy"]["per_arm"]) == {"pooled"}
+    code, out, _ = call(capsys, "run", "--dry-run", *COMMUNITIES)
+    shown = " ".join(out.split())
+    assert code == 0
+    for line in part["lines"]:
+        assert f"community: {line}" in shown
+    assert "traces as text: question, reasoning, answer" in shown
+    assert not any(f"privacy: {word}" in shown for word in MECHANISM)
+
+
+def test_a_mechanism_is_described_where_it_perturbs(capsys):
+    sharing = ("-c", "sharing=pooled,perturbed", "-c", "token-epsilon=2.0")
+    _, found = run_dry(capsys, *COMMUNITIES, *sharing)
+    epsilon = found["privacy"]["prompt_epsilon"]
+    assert (
+        f"(rank), epsilon {epsilon:g} nats each"
+        in found["community"]["leaves"]["perturbed"]
+    )
+    _, out, _ = call(capsys, "run", "--dry-run", *COMMUNITIES, *sharing)
+    assert all(f"privacy: {word}" in out for word in MECHANISM)
+
+
+def test_a_budget_that_is_not_used_is_no_problem_and_one_that_is_too_small_is(capsys):
+    too_much = ("-c", "token-epsilon=15.0")
+    code, found = run_dry(capsys, *COMMUNITIES, *too_much)
+    assert (code, found["problems"]) == (0, [])
+    noised = ("-c", "sharing=federated", "-c", "noise-multiplier=0.5")
+    code, found = run_dry(capsys, *COMMUNITIES, *noised, "-c", "record-epsilon=5.0")
+    assert code == 2
+    (problem,) = found["problems"]
+    assert problem.startswith("`record-epsilon` must be at least what one record is")
+    # The dry run knows the number of members, so the rate of DP-SGD is known too.
+    assert "at delta, one record (DP-SGD" in " ".join(found["privacy"]["lines"])
+
+
+def test_the_prompt_of_a_level_is_shown_as_it_is_asked(capsys):
+    _, found = run_dry(
+        capsys,
+        *("-c", "mode=community", "-c", "communities=a,b", "-c", "dataset=svamp"),
+        *("-c", "teacher=http://127.0.0.1:9/v1", "-c", "provider-level=4"),
+    )
+    assert ARITHMETIC.rationales[3] in found["prompts"]["teacher"]
 
 
 @needs_data

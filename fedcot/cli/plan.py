@@ -76,6 +76,7 @@ def plan(
     _check_targets(wanted, stated)
     settings = load_config(config, stated)
     from fedcot import budget
+    from fedcot.community.settings import perturbs
     from fedcot.targets import solved
 
     answer: Answer | None = None
@@ -93,7 +94,10 @@ def plan(
     if answer is not None:
         content["answer"] = dataclasses.asdict(answer)
     lines = [] if answer is None else [answer.line()]
-    show(content, [*lines, *planned.lines(), *budget.arm_lines(arms)], as_json)
+    # Of a mechanism that a run does not use nothing is said, unless it was asked for.
+    if perturbs(settings) or answer is not None:
+        lines += planned.lines()
+    show(content, [*lines, *budget.arm_lines(arms)], as_json)
 
 
 def _check_targets(wanted: dict[str, float], stated: dict[str, Scalar]) -> None:

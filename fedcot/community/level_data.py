@@ -45,7 +45,7 @@ licence = "Apache-2.0"
 
 [source]
 train = "{name}.json"
-test-share = {share}
+test-share = 0.3
 
 [fields]
 question = "question"
@@ -222,13 +222,13 @@ def write_level_mapping(
     padded_to: int = 0,
     longest: int = 0,
     measure: Measure | None = None,
-    test_share: float = 0.3,
 ) -> Path:
     """Write the questions of `read_levels` with one level's reasoning, and a mapping.
 
     ``fedcot run -c dataset=<the mapping> -c data-dir=<out> -c teacher=recorded`` then
     trains on that level. Every level has the same questions in the same order, and the
-    same ones are held out for the test, as a hash of the question decides.
+    same ones are held out for the test, as a hash of the question decides: 0.3 of them,
+    as in SVAMP (700 to train, 300 to test).
 
     Parameters
     ----------
@@ -245,8 +245,6 @@ def write_level_mapping(
         of them, so that a student's context cuts no level more than another; 0: none.
     measure : callable, optional
         Length of a text, in tokens of the student; needed with `padded_to`, `longest`.
-    test_share : float
-        Share of the questions held out; 0.3 as in SVAMP (700 to train, 300 to test).
 
     Returns
     -------
@@ -287,6 +285,6 @@ def write_level_mapping(
     (out / f"{name}.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
     mapping = out / f"{name}.toml"
     completion = 'completion = "completion"\n' if level else ""
-    text = _MAPPING.format(name=name, completion=completion, share=float(test_share))
+    text = _MAPPING.format(name=name, completion=completion)
     mapping.write_text(text, encoding="utf-8")
     return mapping

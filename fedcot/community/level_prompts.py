@@ -1,25 +1,28 @@
-"""Ask a teacher for a rationale of a stated level, by one worked example.
+"""Ask a provider for a rationale of a stated level, by one worked example.
 
 One-shot prompting as in https://arxiv.org/abs/2502.18001; the wording and the example
-are ours. A prompted level is a request: `fedcot.community.level_statistics` says
-whether the texts that came back follow it, and only answers that stay the same are
-kept.
+are ours. A prompted level is a request, which a model need not follow. Whether an
+answer has stayed right is for `trace-filter=answer` to say.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from fedcot.data.schema import Rationale
+from fedcot.community.settings import PROVIDER_LEVELS
 from fedcot.errors import ConfigError
-from fedcot.tasks.task import Task, TeacherPrompt
-from fedcot.teacher.cache import AnswerCache
-from fedcot.teacher.prompted import PromptedTeacher
+from fedcot.tasks.mapping import load_mapping
+from fedcot.tasks.task import TeacherPrompt
+from fedcot.teacher.cache import prompt_hash
 from fedcot.teacher.teacher import Described, Writer, Written
 
-PROMPT_LEVELS: Final = 6
+if TYPE_CHECKING:
+    from fedcot.config import RunConfig
+
+# The answer of the example is a number; other kinds need an example of their own.
+KINDS: Final = ("numeric", "equation")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,7 @@ class LevelExample:
     asked : str
         The question as a user of the task would ask it.
     rationales : tuple of str
-        Coarse to fine.
+        Coarse to fine, one more sentence each.
     concluded : str
         The answer as the task's strict extractor reads it, behind each rationale.
     """
@@ -78,13 +81,7 @@ ARITHMETIC: Final = LevelExample(
 )
 
 
-def level_prompt(
-    task_prompt: TeacherPrompt,
-    level: int,
-    levels: int = PROMPT_LEVELS,
-    *,
-    example: LevelExample = ARITHMETIC,
-) -> TeacherPrompt:
+def level_prompt(task_prompt: TeacherPrompt, level: int) -> TeacherPrompt:
     """Return a prompt that asks for a rationale of a level.
 
     The task's instruction stays, its demonstrations give way to one that shows the
@@ -95,71 +92,58 @@ def level_prompt(
     task_prompt : TeacherPrompt
         As `Task.teacher_prompt` returns it.
     level : int
-        From 1, coarse, to `levels`, fine; also the number of sentences asked for.
-    levels : int
-        From 2 to the number of rationales of the example.
-    example : LevelExample
-        The default is for numbers as answers; other tasks need one of their own form.
+        From 1, coarse, to `PROVIDER_LEVELS`, fine; also the number of sentences asked
+        for.
 
     Raises
     ------
     ConfigError
-        There is no such level, or the example has too few.
+        There is no such level.
     """
-    if not 2 <= levels <= len(example.rationales):
+    if not 1 <= level <= PROVIDER_LEVELS:
         raise ConfigError(
-            f"`levels` must be 2 to {len(example.rationales)}, the rationales of the "
-            f"example, found {levels}; pass another example."
+            f"`level` must be 1 to {PROVIDER_LEVELS}, from coarse to fine, found "
+            f"{level}; pass one of these."
         )
-    if not 1 <= level <= levels:
-        raise ConfigError(
-            f"`level` must be 1 to {levels}, from coarse to fine, found {level}; pass "
-            "one of these."
-        )
-    # With fewer levels than rationales: the finest always, the others evenly spaced.
-    place = -(-level * len(example.rationales) // levels) - 1
-    count = place + 1
-    sentences = "one sentence" if count == 1 else f"{count} sentences"
+    sentences = "one sentence" if level == 1 else f"{level} sentences"
     detail = (
-        f"Reason at level {level} of {levels}, where level 1 is the briefest and level "
-        f"{levels} the most detailed: write {sentences} of reasoning, then the answer "
-        "in the form of the example. More detail must never change the answer."
+        f"Reason at level {level} of {PROVIDER_LEVELS}, where level 1 is the briefest "
+        f"and level {PROVIDER_LEVELS} the most detailed: write {sentences} of "
+        "reasoning, then the answer in the form of the example. More detail must never "
+        "change the answer."
     )
     instruction = "\n".join(filter(None, (task_prompt.instruction, detail)))
-    shown = f"{example.rationales[place]} {example.concluded}"
-    return TeacherPrompt(instruction, ((example.asked, shown),), task_prompt.user)
+    shown = f"{ARITHMETIC.rationales[level - 1]} {ARITHMETIC.concluded}"
+    return TeacherPrompt(instruction, ((ARITHMETIC.asked, shown),), task_prompt.user)
 
 
 class LevelledWriter:
     """A writer that is asked for one level; see `fedcot.teacher.teacher.Writer`.
 
-    What it describes names the level, so that no cache mixes up two of them.
-
     Parameters
     ----------
     writer : Writer
-    level, levels, example
+    level : int
         As for `level_prompt`.
     """
 
-    def __init__(
-        self,
-        writer: Writer,
-        level: int,
-        levels: int = PROMPT_LEVELS,
-        *,
-        example: LevelExample = ARITHMETIC,
-    ) -> None:
+    def __init__(self, writer: Writer, level: int) -> None:
         self.name = writer.name
         self._writer = writer
         self._level = level
-        self._levels = levels
-        self._example = example
 
     def describe(self) -> Described:
-        """Return what the writer says, and the level."""
-        level = f"{self._level} of {self._levels}"
-        return {**self._writer.describe(), "granularity": level}
+        """Return what the writer says, the level, and a hash of how it is asked for.
+
+        Caches find an answer by the task's own prompt and by this, so that levels, and
+        other words for one level, are never mixed up.
+        """
+        asked = level_prompt(TeacherPrompt("", (), ""), self._level)
+        return {
+            **self._writer.describe(),
+            "level": self._level,
+            "level_prompt": prompt_hash(asked),
+        }
 
     def write(
         self,
@@ -175,80 +159,38 @@ class LevelledWriter:
         ConfigError, TeacherError
             As `level_prompt` and as the writer's.
         """
-        levelled = [
-            level_prompt(one, self._level, self._levels, example=self._example)
-            for one in prompts
-        ]
+        levelled = [level_prompt(one, self._level) for one in prompts]
         return self._writer.write(levelled, stop=stop, on_written=on_written)
 
 
-@dataclass(frozen=True, slots=True)
-class LevelAnswers:
-    """What a teacher wrote at a level, and what had to go.
-
-    Attributes
-    ----------
-    rationales : tuple of (Rationale or None)
-        In the order of the questions; None where one was dropped.
-    unread, changed : int
-        Dropped because no answer could be read, at this level or in the reference, and
-        because it is another one than the reference's.
-    """
-
-    rationales: tuple[Rationale | None, ...]
-    unread: int
-    changed: int
-
-
-def answers_at_level(
-    writer: Writer,
-    task: Task,
-    questions: Sequence[str],
-    level: int,
-    *,
-    reference: Sequence[Rationale | None],
-    levels: int = PROMPT_LEVELS,
-    example: LevelExample = ARITHMETIC,
-    cache: AnswerCache | None = None,
-) -> LevelAnswers:
-    """Return rationales of a level whose answers are those of the reference level.
-
-    Parameters
-    ----------
-    writer : Writer
-        Of a model in this process or of an endpoint.
-    task : Task
-    questions : sequence of str
-        As `Task.question` writes them.
-    level, levels, example
-        As for `level_prompt`.
-    reference : sequence of (Rationale or None)
-        For each question what was written at the reference level.
-    cache : AnswerCache, optional
-        What was answered before.
+def at_provider_level(writer: Writer, config: RunConfig) -> Writer:
+    """Return the writer as `provider-level` of a run of communities asks for it.
 
     Raises
     ------
-    ConfigError, TeacherError
-        As `level_prompt` and as the writer's.
+    ConfigError
+        As `check_answer_kind`.
     """
-    if len(reference) != len(questions):
+    if not config.provider_level:
+        return writer
+    check_answer_kind(config)
+    return LevelledWriter(writer, config.provider_level)
+
+
+def check_answer_kind(config: RunConfig) -> None:
+    """Refuse a level where the answers have another form than the example's.
+
+    Raises
+    ------
+    ConfigError
+        The dataset's answers are no numbers, or there is no such dataset.
+    """
+    if not config.provider_level:
+        return
+    kind = load_mapping(config.dataset).kind
+    if kind not in KINDS:
         raise ConfigError(
-            "`reference` must hold one rationale for each question, found "
-            f"{len(reference)} for {len(questions)}; pass those of one level."
+            "`provider-level` must be 0 where answers are no numbers, because the "
+            f"example that shows a level ends in one, found {config.provider_level} "
+            f"with answers of the kind {kind}; pass `-c provider-level=0`."
         )
-    levelled = LevelledWriter(writer, level, levels, example=example)
-    teacher = PromptedTeacher(task, levelled, cache)
-    found: list[Rationale | None] = []
-    unread = changed = 0
-    for completion, wanted in zip(teacher.answer(questions), reference, strict=True):
-        one = completion.rationale
-        if one is None or wanted is None:
-            unread += 1
-        elif not task.is_right(one.answer, wanted.answer):
-            changed += 1
-        else:
-            found.append(one)
-            continue
-        found.append(None)
-    return LevelAnswers(tuple(found), unread, changed)

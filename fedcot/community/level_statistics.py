@@ -1,10 +1,9 @@
-"""What the levels of a reasoning are worth: lengths, order, and answers that stayed."""
+"""What the levels of a reasoning are worth: their lengths and their order."""
 
 from __future__ import annotations
 
-import operator
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from statistics import fmean, median
@@ -30,7 +29,7 @@ class LevelStatistics:
     sentences : tuple of float
         Mean number of sentence ends of each level.
     marked : tuple of float
-        Share of each level's texts that hold the answer phrase.
+        Share of each level's texts that hold the answer phrase, `MARKER`.
     longer : tuple of float
         For each pair of neighbours, the share of questions whose finer text is longer.
     finest_longer : float
@@ -66,7 +65,6 @@ def level_statistics(
     levels: Sequence[Sequence[str]],
     *,
     measure: Measure = count_words,
-    marker: str = MARKER,
 ) -> LevelStatistics:
     """Return lengths and order of levels; nothing is refused but what cannot be.
 
@@ -76,8 +74,6 @@ def level_statistics(
         For each level, coarse to fine, the texts of the same questions in one order.
     measure : callable
         Length of a text.
-    marker : str
-        The answer phrase, searched as it is written.
 
     Raises
     ------
@@ -99,7 +95,7 @@ def level_statistics(
         sentences=tuple(
             fmean(len(_SENTENCE.findall(text)) for text in level) for level in levels
         ),
-        marked=tuple(fmean(marker in text for text in level) for level in levels),
+        marked=tuple(fmean(MARKER in text for text in level) for level in levels),
         longer=tuple(map(fmean, pairs)),
         finest_longer=fmean(_longer(lengths[0], lengths[-1])),
         monotone=fmean(map(all, zip(*pairs, strict=True))),
@@ -110,7 +106,6 @@ def check_levels(
     levels: Sequence[Sequence[str]],
     *,
     measure: Measure = count_words,
-    marker: str = MARKER,
 ) -> LevelStatistics:
     """Return the statistics of levels that are levels: their medians grow strictly.
 
@@ -122,7 +117,7 @@ def check_levels(
     ConfigError
         As `level_statistics`, or a median is not above that of the coarser level.
     """
-    found = level_statistics(levels, measure=measure, marker=marker)
+    found = level_statistics(levels, measure=measure)
     if not found.is_increasing:
         shown = ", ".join(f"{one:g}" for one in found.medians)
         raise ConfigError(
@@ -130,67 +125,6 @@ def check_levels(
             f"of {shown}; put them in order from coarse to fine, or leave one out."
         )
     return found
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerCheck:
-    """Which questions have one answer at all levels.
-
-    Attributes
-    ----------
-    kept : tuple of int
-        Their places, in order.
-    unread, changed : int
-        Questions that are dropped: an answer cannot be read at some level, or is
-        another one than at the reference level.
-    """
-
-    kept: tuple[int, ...]
-    unread: int
-    changed: int
-
-
-def check_answers(
-    answers: Sequence[Sequence[str | None]],
-    *,
-    reference: Sequence[str | None] | None = None,
-    same: Callable[[str, str], bool] = operator.eq,
-) -> AnswerCheck:
-    """Return which questions keep their answer at every level; the others are counted.
-
-    Parameters
-    ----------
-    answers : sequence of sequence of (str or None)
-        For each level the answer to each question; None where none could be read.
-    reference : sequence of (str or None), optional
-        What they must be: the gold answers, or those of another level; the first level
-        if not given.
-    same : callable
-        Whether an answer counts as the reference one, `Task.is_right` for example.
-
-    Raises
-    ------
-    ConfigError
-        The levels differ in size.
-    """
-    wanted = answers[0] if reference is None and answers else reference or ()
-    if any(len(level) != len(wanted) for level in answers):
-        raise ConfigError(
-            "`answers` must be one for each question at every level, found "
-            f"{[len(level) for level in answers]} for {len(wanted)} questions; join "
-            "them on the question."
-        )
-    kept: list[int] = []
-    unread = changed = 0
-    for place, gold in enumerate(wanted):
-        found = [level[place] for level in answers]
-        if gold is None or None in found:
-            unread += 1
-        elif all(one is not None and same(one, gold) for one in found):
-            kept.append(place)
-        else:
-            changed += 1
-    return AnswerCheck(tuple(kept), unread, changed)
 
 
 def _longer(coarse: Sequence[int], fine: Sequence[int]) -> list[bool]:

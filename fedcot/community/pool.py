@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
-from fedcot.community.settings import SYNTHETIC
+from fedcot.community.coalitions import Coalition
+from fedcot.community.settings import (
+    PERTURBED,
+    POOLED,
+    PROMPT,
+    RANDOM_LABEL,
+    SYNTHETIC,
+)
 from fedcot.config import RunConfig
 from fedcot.data.schema import Rationale
 from fedcot.node_training import training_settings
@@ -34,6 +41,28 @@ class Shown(Protocol):
 
 
 AnyTrace = TypeVar("AnyTrace", bound=Shown)
+
+
+def coalition_arms(
+    config: RunConfig, coalition: Coalition, coalitions: Sequence[Coalition]
+) -> tuple[str, ...]:
+    """Return what a coalition's traces serve for at the server.
+
+    Parameters
+    ----------
+    coalitions : sequence of Coalition
+        Of the run; the widest of them have all controls.
+    """
+    pooled = (POOLED, PERTURBED, SYNTHETIC, PROMPT)
+    arms = [arm for arm in pooled if arm in config.sharing_names]
+    if POOLED in arms:
+        is_widest = len(coalition) == max(map(len, coalitions))
+        arms += [
+            control
+            for control in config.control_names
+            if control != RANDOM_LABEL or is_widest
+        ]
+    return tuple(arms)
 
 
 def community_settings(config: RunConfig) -> TrainingSettings:

@@ -16,7 +16,7 @@ from fedcot.community.scenario import parse_scenario
 from fedcot.community.settings import POOLED
 from fedcot.errors import ConfigError
 from fedcot.rules import shown
-from fedcot.settings import COMMUNITY, WORLD
+from fedcot.settings import COMMUNITY, RECORDED, WORLD
 
 if TYPE_CHECKING:
     from fedcot.config import RunConfig
@@ -41,6 +41,11 @@ def check_communities(config: RunConfig) -> None:
                 "`communities` must be empty outside `mode=community`, found "
                 f"{shown(config.communities)}; pass `-c mode=community`."
             )
+        if config.provider_level:
+            raise ConfigError(
+                "`provider-level` must be 0 outside `mode=community`, found "
+                f"{config.provider_level}; pass `-c mode=community`."
+            )
         return
     names = config.community_names
     _check_names(names, config)
@@ -53,6 +58,7 @@ def check_communities(config: RunConfig) -> None:
             f"`-c num-partitions={len(names)}`."
         )
     _check_levels(config)
+    _check_provider_level(config)
     if config.audit_members and POOLED not in config.sharing_names:
         raise ConfigError(
             "`audit-members` must be false where no traces are pooled, because it "
@@ -120,3 +126,28 @@ def _check_levels(config: RunConfig) -> None:
             f"{shown(config.dataset)}, found {max(level, padding)}; pass for example "
             "`-c granularity=2`."
         )
+
+
+def _check_provider_level(config: RunConfig) -> None:
+    """Check that the provider can be prompted for a level, which nothing undoes."""
+    if not config.provider_level:
+        return
+    from fedcot.models.sources import BUILTIN
+
+    reasons = {
+        f"the teacher {shown(config.teacher)}, which takes no instruction": (
+            config.teacher in (BUILTIN, RECORDED)
+        ),
+        "the built-in world, whose reasoning has another form than the example": (
+            config.dataset == WORLD
+        ),
+        f"`granularity={config.granularity}`, which would rewrite what was asked for": (
+            config.granularity > 0
+        ),
+    }
+    for why, applies in reasons.items():
+        if applies:
+            raise ConfigError(
+                f"`provider-level` must be 0 with {why}, found "
+                f"{config.provider_level}; pass `-c provider-level=0`."
+            )

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from fedcot import rules
 from fedcot.data.traces import Scope, TraceClass
 from fedcot.rules import at_least, list_of, one_of, setting
+from fedcot.settings import COMMUNITY
+
+if TYPE_CHECKING:
+    from fedcot.config import RunConfig
 
 POOLED: Final = "pooled"
 PERTURBED: Final = "perturbed"
@@ -19,6 +23,7 @@ RANDOM_LABEL: Final = "random-label"
 NO_CONTROLS: Final = "none"
 SHARINGS: Final = (POOLED, PERTURBED, FEDERATED, SYNTHETIC, PROMPT)
 TRACE_FILTERS: Final = ("none", "steps", "answer")
+PROVIDER_LEVELS: Final = 6  # as in https://arxiv.org/abs/2502.18001
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +79,16 @@ class CommunitySettings:
         TraceClass.FULL.value,
         one_of(*(kind.value for kind in TraceClass)),
         "how much of its reasoning the provider hands out",
+    )
+    provider_level: int = setting(
+        0,
+        rules.Rule(
+            f"0 to {PROVIDER_LEVELS}", lambda value: 0 <= value <= PROVIDER_LEVELS
+        ),
+        "level of detail that the provider is prompted for, by an example, coarse to "
+        "fine from 1; 0: as it writes. It is a request, and fine levels need a larger "
+        "max-new-tokens; only with `trace-filter=answer` are traces kept for answers "
+        "that stay right. Not for the built-in provider, nor a recorded one",
     )
     granularity: int = setting(
         0,
@@ -157,3 +172,8 @@ class CommunitySettings:
     def sharing_names(self) -> tuple[str, ...]:
         """The ways of sharing in the order given."""
         return rules.split_list(self.sharing)
+
+
+def perturbs(config: RunConfig) -> bool:
+    """Whether a run's mechanism has anything to do; communities may do without."""
+    return config.mode != COMMUNITY or PERTURBED in config.sharing_names

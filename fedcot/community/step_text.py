@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from itertools import accumulate
 from typing import Final
 
 from fedcot.errors import ConfigError
@@ -23,7 +22,6 @@ WORLD_FILLER: Final = "the"
 
 _LINE_END: Final = re.compile(r"\n\s*")
 _SENTENCE_END: Final = re.compile(r"[.!?…][\"'”’)\]]{0,3}\s+")  # noqa: RUF001
-_PART_END: Final = re.compile(r"\s,\s+")
 # Full stops that end no sentence, in small letters and without the last stop.
 _ABBREVIATIONS: Final = frozenset(
     {
@@ -37,7 +35,7 @@ _LAST_WORD: Final = re.compile(r"(\S{1,12})\.\s+$")
 _LOOK: Final = 40  # characters before a stop that can say that it ends nothing
 
 
-def split_steps(text: str, *, parts: bool = False) -> list[str]:
+def split_steps(text: str) -> list[str]:
     """Return the steps of a reasoning: its lines, and the sentences in them.
 
     No step ends at a decimal point, an abbreviation, an initial, the number of a list
@@ -46,29 +44,23 @@ def split_steps(text: str, *, parts: bool = False) -> list[str]:
     Parameters
     ----------
     text : str
-    parts : bool
-        Cut at commas between blanks instead, as the built-in world writes its steps.
 
     Returns
     -------
     list of str
-        Each step keeps the white space and the comma behind it, so that
-        ``"".join(steps)`` is the text without white space around it. Empty for a text
-        without words.
+        Each step keeps the white space behind it, so that ``"".join(steps)`` is the
+        text without white space around it. Empty for a text without words.
     """
     text = text.strip()
     if not text:
         return []
-    if parts:
-        ends = [match.end() for match in _PART_END.finditer(text)]
-    else:
-        found = {match.end() for match in _LINE_END.finditer(text)}
-        ends = sorted(found | set(_sentence_ends(text)))
+    found = {match.end() for match in _LINE_END.finditer(text)}
+    ends = sorted(found | set(_sentence_ends(text)))
     steps: list[str] = []
     start = 0
     for end in [*ends, len(text)]:
         piece = text[start:end]
-        if end < len(text) and not parts and _LIST_MARK.fullmatch(piece):
+        if end < len(text) and _LIST_MARK.fullmatch(piece):
             continue
         steps.append(piece)
         start = end
@@ -76,14 +68,11 @@ def split_steps(text: str, *, parts: bool = False) -> list[str]:
 
 
 def join_steps(steps: Sequence[str]) -> str:
-    """Return steps as one text, without white space or a loose comma around it.
+    """Return steps as one text, without white space around it.
 
-    ``join_steps(split_steps(text)) == text.strip()`` for every text that does not end
-    in a comma behind a blank.
+    ``join_steps(split_steps(text)) == text.strip()``.
     """
-    text = "".join(steps).strip()
-    is_loose = text.endswith(",") and text[:-1] != text[:-1].rstrip()
-    return text[:-1].rstrip() if is_loose else text
+    return "".join(steps).strip()
 
 
 def _sentence_ends(text: str) -> list[int]:
@@ -98,50 +87,18 @@ def _sentence_ends(text: str) -> list[int]:
     return ends
 
 
-def split_words(text: str) -> list[str]:
-    """Return the words of a text, each with the white space before it."""
-    return re.findall(r"\s*\S+", text.strip())
-
-
 def count_words(text: str) -> int:
     """Return the number of words, as white space separates them."""
     return len(text.split())
-
-
-def truncate_left(
-    text: str, removed: int, *, pieces: Callable[[str], Sequence[str]] = split_words
-) -> str:
-    """Return a text without its first pieces.
-
-    The step of Internalize CoT step by step (https://arxiv.org/abs/2405.14838): the
-    reasoning is taken away from the left, token by token.
-
-    Parameters
-    ----------
-    text : str
-    removed : int
-        How many pieces, from 0 on; with all of them gone the text is empty.
-    pieces : callable
-        Cuts a text into what is counted: words, `split_steps`, or the tokens of a
-        student. Joined they must give the text, up to white space around it.
-
-    Raises
-    ------
-    ConfigError
-        `removed` is negative.
-    """
-    if removed < 0:
-        raise ConfigError(
-            f"`removed` must be 0 or more, found {removed}; pass how many to take away."
-        )
-    return join_steps(list(pieces(text))[removed:])
 
 
 def coarsen(steps: Sequence[str], level: int, levels: int) -> list[str]:
     """Return the last steps of a reasoning, more of them the finer the level.
 
     Our definition: level k of K keeps the last ``ceil(n k / K)`` of n steps. A coarser
-    level is the end of each finer one, and what is concluded last always stays.
+    level is the end of each finer one, and what is concluded last always stays. It
+    takes reasoning away from the left, as Internalize CoT step by step does token by
+    token (https://arxiv.org/abs/2405.14838).
 
     Parameters
     ----------
@@ -169,9 +126,9 @@ def pad_to(text: str, length: int, filler: str, measure: Measure) -> str:
     """Return a text with filler before it, as near to a length as filler allows.
 
     The filler stands before the reasoning: what follows it, steps and answer, is read
-    as without it (`without_filler`), and the verifier of the built-in world passes over
-    it. The control of https://arxiv.org/abs/2502.18001: as long as a finer level, but
-    with nothing more in it.
+    as without it, and the verifier of the built-in world passes over it. The control
+    of https://arxiv.org/abs/2502.18001: as long as a finer level, but with nothing more
+    in it.
 
     Parameters
     ----------
@@ -246,13 +203,6 @@ def pad_all(
         found[at] = pad_to(texts[at], goal, filler, measure)
         over = measure(found[at]) - goal
     return found
-
-
-def without_filler(text: str, filler: str) -> str:
-    """Return a text without the filler before it; what a validator of steps reads."""
-    words = split_words(text)
-    gone = list(accumulate((word.strip() == filler for word in words), min))
-    return "".join(words[sum(gone) :]).strip()
 
 
 def _check_filler(filler: str, measure: Measure) -> None:

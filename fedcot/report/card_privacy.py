@@ -7,8 +7,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fedcot.arms import shares_adapter, trains_privately
+from fedcot.report.card_community import passing_on
 from fedcot.report.reader import nats, number
 from fedcot.report.terminal import stated_for, uncharged_of
+from fedcot.settings import COMMUNITY, FULL
 
 
 def privacy_section(
@@ -62,10 +64,14 @@ def _epsilon(value: Any) -> str:
 
 
 def _passing_on(settings: Mapping[str, Any], *, arm: str, partition: int | None) -> str:
+    if settings.get("mode") == COMMUNITY:
+        return passing_on(settings, arm)
+    is_full = settings.get("tuning") == FULL
     aggregation = str(settings.get("aggregation", "none"))
     if partition is not None and not shares_adapter(arm, aggregation):
+        what = "model" if is_full else "adapter"
         return (
-            "**This adapter never left its client.** It was trained on the questions "
+            f"**This {what} never left its client.** It was trained on the questions "
             "and labels of private records, and no epsilon above covers it: who "
             "passes it on releases those records with an infinite epsilon."
         )
@@ -76,7 +82,8 @@ def _passing_on(settings: Mapping[str, Any], *, arm: str, partition: int | None)
         noise_multiplier=number(settings.get("noise-multiplier")) or 0.0,
     ):
         return "The adapter itself went to the server under DP-SGD, counted above."
-    return "The adapter itself went to the server; what is stated above covers that."
+    itself = "full weights themselves" if is_full else "adapter itself"
+    return f"The {itself} went to the server; what is stated above covers that."
 
 
 def plain(value: Any) -> str:

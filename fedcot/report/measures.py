@@ -91,15 +91,40 @@ def data_lines(summary: Mapping[str, Any]) -> Iterator[str]:
 
 
 def teacher_line(summary: Mapping[str, Any]) -> str:
-    """Return what the teacher was asked and what that cost; empty if unknown."""
+    """Return what the teacher was asked and what that cost; empty if unknown.
+
+    Simulated members of communities ask it in processes of their own: how many
+    questions is known, what these cost is not.
+    """
     usage = (summary.get("teacher") or {}).get("usage") or {}
-    if not usage.get("prompts"):
+    by_members = _asked_by_members(summary)
+    if not (usage.get("prompts") or by_members):
         return ""
-    text = f"Teacher: {usage['prompts']} prompts, {usage['cached']} from the cache"
-    tokens = (usage["prompt_tokens"], usage["completion_tokens"])
+    of_server = " of the server" if by_members else ""
+    text = (
+        f"Teacher: {usage.get('prompts', 0)} prompts{of_server}, "
+        f"{usage.get('cached', 0)} from the cache"
+    )
+    tokens = (usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0))
     if any(tokens):
         text += f", {tokens[0]} tokens read and {tokens[1]} written"
-    return text + (f", cost {usage['cost']:.4f}" if usage["cost"] else "")
+    if cost := usage.get("cost"):
+        text += f", cost {cost:.4f}"
+    return f"{text}; {by_members}" if by_members else text
+
+
+def _asked_by_members(summary: Mapping[str, Any]) -> str:
+    """Return what members of communities asked the provider; empty if nothing."""
+    part = summary.get("community") or {}
+    traces = sum(found.get("asked", 0) for found in (part.get("traces") or {}).values())
+    own = ((part.get("provider") or {}).get("own") or {}).values()
+    tests = sum(score.get("n", 0) for score in own)
+    if not traces + tests:
+        return ""
+    return (
+        f"members asked {traces} questions for their traces and {tests} test "
+        "questions, whose tokens and cost are not in this line"
+    )
 
 
 def _entry(summary: Mapping[str, Any], key: str, arm: str) -> Mapping[str, Any]:

@@ -13,8 +13,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from fedcot.community.settings import PERTURBED
 from fedcot.errors import ConfigError
 from fedcot.models.sources import public_name
+from fedcot.report.card_community import is_drawn, origin, settings_of
 from fedcot.report.card_privacy import plain, privacy_section
 from fedcot.report.reader import number
 from fedcot.report.terminal import WHAT_ARMS_ARE, mean_and_stderr
@@ -161,16 +163,15 @@ def model_card(
         "merged": ("A LoRA model", "Its adapter was trained"),
         FULL: ("A model", "All of its weights were tuned, from those of its base,"),
     }[form]
-    what = (
-        f"{what} of a federated chain-of-thought distillation (fedcot). {trained} on: "
-        f"{WHAT_ARMS_ARE.get(arm, arm)}."
-    )
+    learnt = WHAT_ARMS_ARE.get(arm, arm)
+    how = origin(settings, arm, learnt) if coalition else f"{trained} on: {learnt}."
+    what = f"{what} of a federated chain-of-thought distillation (fedcot). {how}"
     sections = [
         _front(settings, adapter, form),
         f"# fedcot: {arm}, {who}",
         _status(summary),
         what,
-        _made_of(config, settings),
+        _made_of(config, settings, arm),
         privacy_section(settings, summary, arm=arm, partition=partition),
         _of_coalition(summary, arm, coalition) or _measured(summary, arm),
         _training(config, settings, summary, arm),
@@ -217,18 +218,18 @@ def _status(summary: Mapping[str, Any]) -> str:
     )
 
 
-def _made_of(config: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+def _made_of(config: Mapping[str, Any], settings: Mapping[str, Any], arm: str) -> str:
+    """Return the parts; words and mechanism only where questions were perturbed."""
     hashes = config.get("artefacts", {})
-    rows = {
+    rows: dict[str, tuple[Any, Any]] = {
         "base": (public_name(settings.get("student")), hashes.get("student")),
         "teacher": (public_name(settings.get("teacher")), hashes.get("teacher")),
         "dataset": (public_name(settings.get("dataset")), hashes.get("dataset")),
-        "vocabulary": (
-            public_name(settings.get("vocabulary")),
-            hashes.get("vocabulary"),
-        ),
-        "mechanism": (settings.get("mechanism"), hashes.get("channel")),
     }
+    if arm in ("fedcot", PERTURBED):
+        vocabulary = public_name(settings.get("vocabulary"))
+        rows["vocabulary"] = (vocabulary, hashes.get("vocabulary"))
+        rows["mechanism"] = (settings.get("mechanism"), hashes.get("channel"))
     lines = ["## Made of", "", "| what | name | SHA-256 |", "|---|---|---|"]
     lines += [
         f"| {what} | `{plain(name)}` | {f'`{plain(digest)}`' if digest else '-'} |"
@@ -295,14 +296,12 @@ def _training(
         f"* clients: {plain(summary.get('num_partitions', '-'))}, rounds done: "
         f"{plain(summary.get('num_rounds', '-'))}"
     )
-    lines = [
-        "## Training",
-        "",
-        f"* seed of data, sampling and training: {plain(config.get('seed', '-'))} "
-        "(the mechanism's draws have none"
-        + (", but for this test run)" if settings.get("test-tape") else ")"),
-        size,
-    ]
+    is_community = settings.get("mode") == COMMUNITY
+    seed = f"* seed of data, sampling and training: {plain(config.get('seed', '-'))}"
+    if not is_community or is_drawn(settings, arm):
+        but = ", but for this test run" if settings.get("test-tape") else ""
+        seed += f" (the mechanism's draws have none{but})"
+    lines = ["## Training", "", seed, size]
     counts = (summary.get("filters") or {}).get(arm) or {}
     shown = [
         f"{counts[name]} {text}" for name, text in _COUNTS.items() if counts.get(name)
@@ -312,7 +311,7 @@ def _training(
     unused = _OF_ADAPTERS if settings.get("tuning") == FULL else ()
     lines += [
         f"* {name}: `{plain(settings[name])}`"
-        for name in _SETTINGS
+        for name in (settings_of(arm) if is_community else _SETTINGS)
         if name in settings and name not in unused
     ]
     versions = config.get("versions") or {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from fedcot.community.level_prompts import at_provider_level
 from fedcot.config import RunConfig
 from fedcot.data.loading import LoadedData, load_dataset
 from fedcot.errors import ConfigError
@@ -49,8 +50,8 @@ def configured_teacher(
     Raises
     ------
     ConfigError
-        There is no such teacher, it has no rationales for the data set, or the cache
-        is something else.
+        There is no such teacher, it has no rationales for the data set, it cannot be
+        asked for `provider-level`, or the cache is something else.
     TeacherError
         The endpoint does not answer.
     """
@@ -63,7 +64,7 @@ def configured_teacher(
         cache = AnswerCache(named or cache_root / CACHE_NAME)
         if check:
             writer.check()
-        return PromptedTeacher(task, writer, cache, prices)
+        return PromptedTeacher(task, at_provider_level(writer, config), cache, prices)
     from fedcot.teacher.transformers_writer import TransformersWriter
 
     local = TransformersWriter(
@@ -75,7 +76,8 @@ def configured_teacher(
         top_p=config.teacher_top_p,
         seed=config.seed,
     )
-    return PromptedTeacher(task, local, AnswerCache(named) if named else None, prices)
+    asked = at_provider_level(local, config)
+    return PromptedTeacher(task, asked, AnswerCache(named) if named else None, prices)
 
 
 def _endpoint(config: RunConfig) -> EndpointWriter:

@@ -1,4 +1,4 @@
-"""Steps of a text: cut and joined exactly, shortened from the left, padded."""
+"""Steps of a text: cut and joined exactly, taken away from the left, padded."""
 
 from itertools import pairwise
 
@@ -15,9 +15,6 @@ from fedcot.community.step_text import (
     pad_all,
     pad_to,
     split_steps,
-    split_words,
-    truncate_left,
-    without_filler,
 )
 from fedcot.errors import ConfigError
 from fedcot.models.tokenizer import build_tokenizer
@@ -55,40 +52,12 @@ def test_lines_and_sentences_are_steps(text: str, steps: list[str]) -> None:
     assert split_steps(text) == steps
 
 
-def test_parts_of_the_world_are_steps() -> None:
-    text = "12 - 5 = 7 , 7 + 3 = 10"
-    steps = split_steps(text, parts=True)
-    assert steps == ["12 - 5 = 7 , ", "7 + 3 = 10"]
-    assert join_steps(steps[:1]) == "12 - 5 = 7"
-    assert join_steps(steps[1:]) == "7 + 3 = 10"
-    assert split_steps("1,000 and 2, or 3", parts=True) == ["1,000 and 2, or 3"]
-
-
 @given(PROSE)
 def test_joined_steps_are_the_text(text: str) -> None:
     steps = split_steps(text)
     assert "".join(steps) == text.strip()
     assert all(step.strip() for step in steps)
-    if not text.strip().endswith(","):
-        assert join_steps(steps) == text.strip()
-
-
-@given(PROSE, st.integers(0, 8))
-def test_words_removed_from_the_left(text: str, removed: int) -> None:
-    left = truncate_left(text, removed)
-    expected = text.split()[removed:]
-    if not text.rstrip().endswith(","):
-        assert left.split() == expected
-        assert text.strip().endswith(left)
-
-
-def test_steps_removed_from_the_left_keep_their_white_space() -> None:
-    text = "Add 2.\n\nTake 3.  So 4."
-    assert truncate_left(text, 1, pieces=split_steps) == "Take 3.  So 4."
-    assert truncate_left(text, 3, pieces=split_steps) == ""
-    assert "".join(split_words(text)) == text
-    with pytest.raises(ConfigError, match="`removed`"):
-        truncate_left(text, -1)
+    assert join_steps(steps) == text.strip()
 
 
 @given(st.lists(st.text("ab", min_size=1), max_size=12), st.integers(1, 8))
@@ -132,7 +101,8 @@ def test_padding_of_the_world_is_exact_in_tokens_and_passes_the_verifier() -> No
             assert tokens(padded) == length
             assert padded.endswith(problem.rationale(level))
             assert verify(padded, problem.answer).valid
-            assert without_filler(padded, WORLD_FILLER) == problem.rationale(level)
+            before = padded.removesuffix(problem.rationale(level)).split()
+            assert set(before) <= {WORLD_FILLER}
 
 
 def test_filler_is_one_known_word_that_no_rationale_of_the_world_uses() -> None:
@@ -156,7 +126,8 @@ def test_padding_of_all_makes_the_sums_equal(sizes: list[tuple[int, int]]) -> No
     padded = pad_all(texts, lengths, TEXT_FILLER, count_words)
     assert sum(map(count_words, padded)) == sum(lengths)
     for text, one in zip(texts, padded, strict=True):
-        assert without_filler(one, TEXT_FILLER) == text
+        assert one.endswith(text)
+        assert set(one.removesuffix(text).split()) <= {TEXT_FILLER}
 
 
 def test_padding_with_a_filler_of_two_tokens_is_within_one_filler_in_all() -> None:
@@ -177,9 +148,3 @@ def test_padding_needs_one_text_for_each_length_and_a_word() -> None:
             pad_to("a", 3, filler, count_words)
     with pytest.raises(ConfigError, match="`filler`"):
         pad_to("a", 3, ".", lambda text: min(1, len(text)))
-
-
-def test_only_filler_before_the_reasoning_goes() -> None:
-    assert without_filler(". . so . 7", ".") == "so . 7"
-    assert without_filler("so . 7", ".") == "so . 7"
-    assert without_filler(". .", ".") == ""

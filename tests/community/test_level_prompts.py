@@ -1,18 +1,11 @@
-"""Prompts for a level, and answers kept only where they stay the same."""
+"""Prompts for a level: one example of it, asked for by sentences, kept apart."""
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 
-from fedcot.community.level_prompts import (
-    ARITHMETIC,
-    LevelExample,
-    LevelledWriter,
-    answers_at_level,
-    level_prompt,
-)
+from fedcot.community.level_prompts import ARITHMETIC, LevelledWriter, level_prompt
 from fedcot.community.level_statistics import check_levels
 from fedcot.community.step_text import split_steps
 from fedcot.data.schema import Rationale
@@ -22,21 +15,18 @@ from fedcot.evaluation.extraction import split_answer
 from fedcot.tasks.mapped import MappedTask
 from fedcot.tasks.mapping import load_mapping
 from fedcot.tasks.task import TeacherPrompt
-from fedcot.teacher.cache import AnswerCache
 from fedcot.teacher.teacher import Described, Written
 
 TASK = MappedTask(load_mapping("svamp"))
-QUESTIONS = ["How many are 3 and 4?", "How many are 5 and 6?", "How many are 8 and 1?"]
-REFERENCE = [Rationale("3 + 4 = 7.", "7"), Rationale("Sum.", "11"), None]
+QUESTIONS = ["How many are 3 and 4?", "How many are 5 and 6?"]
 
 
 class Scripted:
-    """Writes what a function says, and remembers what it was asked."""
+    """Repeats the question, and remembers what it was asked."""
 
     name = "scripted"
 
-    def __init__(self, say: Callable[[str], str]) -> None:
-        self.say = say
+    def __init__(self) -> None:
         self.asked: list[TeacherPrompt] = []
 
     def describe(self) -> Described:
@@ -51,7 +41,7 @@ class Scripted:
     ) -> list[Written]:
         assert tuple(stop) == TASK.stop
         self.asked += prompts
-        written = [Written(self.say(prompt.user)) for prompt in prompts]
+        written = [Written(prompt.user) for prompt in prompts]
         for index, one in enumerate(written):
             if on_written is not None:
                 on_written(index, one)
@@ -69,6 +59,7 @@ def test_a_level_shows_one_example_and_asks_for_its_number_of_sentences() -> Non
         assert asked == ARITHMETIC.asked
         read = split_answer("numeric", answered)
         assert read == Rationale(ARITHMETIC.rationales[level - 1], "37")
+        assert split_answer("equation", answered) == read
         count = len(split_steps(read.text))
         assert count == level
         wanted = "one sentence" if count == 1 else f"{count} sentences"
@@ -83,67 +74,47 @@ def test_the_example_is_true_and_gets_longer() -> None:
         assert len(coarse) < len(fine)
 
 
-def test_fewer_levels_are_spread_up_to_the_finest() -> None:
-    prompt = TASK.teacher_prompt(QUESTIONS[0])
-    shown = [level_prompt(prompt, k, 3).demonstrations[0][1] for k in (1, 2, 3)]
-    expected = [f"{ARITHMETIC.rationales[at]} The answer is 37." for at in (1, 3, 5)]
-    assert shown == expected
+def test_a_prompt_without_an_instruction_gets_one() -> None:
+    found = level_prompt(TeacherPrompt("", (), "Q: a\nA:"), 2)
+    assert found.instruction.startswith("Reason at level 2")
 
 
-@pytest.mark.parametrize(
-    ("level", "levels", "named"),
-    [(0, 6, "`level`"), (7, 6, "`level`"), (1, 7, "`levels`"), (1, 1, "`levels`")],
-)
-def test_unknown_levels_are_refused(level: int, levels: int, named: str) -> None:
-    with pytest.raises(ConfigError, match=named):
-        level_prompt(TeacherPrompt("", (), "Q: a\nA:"), level, levels)
+@pytest.mark.parametrize("level", [0, 7])
+def test_unknown_levels_are_refused(level: int) -> None:
+    with pytest.raises(ConfigError, match="`level` must be 1 to 6"):
+        level_prompt(TeacherPrompt("", (), "Q: a\nA:"), level)
 
 
-def test_another_task_brings_its_own_example() -> None:
-    example = LevelExample("Q: Is ice cold?\nA:", ("Yes.", "Ice is frozen."), "It is.")
-    found = level_prompt(TeacherPrompt("", (), "Q: a\nA:"), 2, 2, example=example)
-    assert found.demonstrations == (("Q: Is ice cold?\nA:", "Ice is frozen. It is."),)
-    assert not found.instruction.startswith("\n")
-
-
-def test_only_answers_of_the_reference_level_are_kept() -> None:
-    def say(user: str) -> str:
-        if "3 and 4" in user:
-            return "Three and four. 3 + 4 = 7. The answer is 7.0."
-        return "I guess. The answer is 12." if "5 and 6" in user else "No idea"
-
-    writer = Scripted(say)
-    found = answers_at_level(writer, TASK, QUESTIONS, 4, reference=REFERENCE)
-    assert found.rationales == (
-        Rationale("Three and four. 3 + 4 = 7.", "7"),
-        None,
-        None,
+def test_a_writer_is_asked_for_the_level_and_passes_on_what_is_written() -> None:
+    writer, heard = Scripted(), []
+    prompts = [TASK.teacher_prompt(question) for question in QUESTIONS]
+    found = LevelledWriter(writer, 4).write(
+        prompts,
+        stop=TASK.stop,
+        on_written=lambda place, one: heard.append((place, one)),
     )
-    assert (found.unread, found.changed) == (1, 1)
-    asked = [level_prompt(TASK.teacher_prompt(one), 4) for one in QUESTIONS]
-    assert writer.asked == asked
+    assert writer.asked == [level_prompt(one, 4) for one in prompts]
+    assert [one.text for one in found] == [prompt.user for prompt in prompts]
+    assert heard == list(enumerate(found))
 
 
-def test_a_question_without_a_reference_is_dropped() -> None:
-    writer = Scripted(lambda user: "Sum. The answer is 9.")
-    found = answers_at_level(writer, TASK, QUESTIONS[2:], 1, reference=[None])
-    assert (found.rationales, found.unread, found.changed) == ((None,), 1, 0)
-    with pytest.raises(ConfigError, match="`reference`"):
-        answers_at_level(writer, TASK, QUESTIONS, 1, reference=REFERENCE[:2])
-
-
-def test_the_cache_keeps_levels_apart(tmp_path: Path) -> None:
-    writer = Scripted(lambda user: "Sum. The answer is 7.")
-    cache = AnswerCache(tmp_path / "answers.sqlite")
-    for level, calls in ((1, 1), (2, 2), (1, 2)):
-        answers_at_level(
-            writer,
-            TASK,
-            QUESTIONS[:1],
-            level,
-            reference=REFERENCE[:1],
-            cache=cache,
-        )
-        assert len(writer.asked) == calls
-    described = LevelledWriter(writer, 2, 3).describe()
-    assert described == {"writer": "scripted", "granularity": "2 of 3"}
+def test_every_level_describes_itself_in_its_own_way(monkeypatch) -> None:
+    writer = Scripted()
+    described = [dict(LevelledWriter(writer, level).describe()) for level in (2, 3)]
+    assert [one["level"] for one in described] == [2, 3]
+    assert all(one["writer"] == "scripted" for one in described)
+    assert described[0]["level_prompt"] != described[1]["level_prompt"]
+    # Other words for a level are another prompt: no cache may give the old answer.
+    changed = ARITHMETIC.rationales[1].replace("leaves", "starts")
+    monkeypatch.setattr(
+        "fedcot.community.level_prompts.ARITHMETIC",
+        type(ARITHMETIC)(
+            ARITHMETIC.asked,
+            (ARITHMETIC.rationales[0], changed, *ARITHMETIC.rationales[2:]),
+            ARITHMETIC.concluded,
+        ),
+    )
+    again = LevelledWriter(writer, 2).describe()
+    assert again["level_prompt"] != described[0]["level_prompt"]
+    same = LevelledWriter(writer, 3).describe()
+    assert same == described[1]

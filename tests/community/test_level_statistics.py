@@ -7,11 +7,7 @@ from statistics import median
 import pytest
 
 from fedcot.community.level_data import LEVEL_FILES, read_levels
-from fedcot.community.level_statistics import (
-    check_answers,
-    check_levels,
-    level_statistics,
-)
+from fedcot.community.level_statistics import check_levels, level_statistics
 from fedcot.errors import ConfigError
 
 LEVELS = [
@@ -36,11 +32,10 @@ def test_every_statistic_by_hand() -> None:
     assert found.is_increasing
 
 
-def test_the_measure_and_the_marker_are_passed_in() -> None:
-    found = level_statistics([["abc", "z"], ["a b", "z z z"]], measure=len, marker="z")
+def test_the_measure_is_passed_in() -> None:
+    found = level_statistics([["abc", "z"], ["a b", "z z z"]], measure=len)
     assert found.means == (2, 4)
     assert found.longer == (0.5,)
-    assert found.marked == (0.5, 0.5)
 
 
 def test_statistics_are_json() -> None:
@@ -65,28 +60,6 @@ def test_equal_medians_are_no_levels() -> None:
 def test_levels_must_be_joined(levels: list[list[str]]) -> None:
     with pytest.raises(ConfigError, match="`levels`"):
         level_statistics(levels)
-
-
-def test_answers_that_change_or_cannot_be_read_are_dropped_and_counted() -> None:
-    coarse = ["7", "7", None, "7", "8"]
-    fine = ["7", "9", "7", None, "8"]
-    found = check_answers([coarse, fine])
-    assert (found.kept, found.unread, found.changed) == ((0, 4), 2, 1)
-
-
-def test_answers_are_compared_with_the_reference() -> None:
-    levels = [["7", "B", "1"], ["7", "b", "1"]]
-    found = check_answers(
-        levels,
-        reference=["7", "b", None],
-        same=lambda one, gold: one.lower() == gold,
-    )
-    assert (found.kept, found.unread, found.changed) == ((0, 1), 1, 0)
-    # All levels agree with each other, but not with the gold answer.
-    assert check_answers([["1"], ["1"]], reference=["2"]).changed == 1
-    assert check_answers([]).kept == ()
-    with pytest.raises(ConfigError, match="`answers`"):
-        check_answers([["1"], ["1", "2"]])
 
 
 def test_the_released_levels_have_the_known_statistics(data_folder: Path) -> None:

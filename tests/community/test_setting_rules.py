@@ -55,6 +55,14 @@ REFUSED = [
     ({"hold_out": -1}, "hold-out", "-1"),
     ({"low_utility": 2.0}, "low-utility", "2.0"),
     ({"granularity": -1}, "granularity", "-1"),
+    ({"provider_level": 7, "teacher": "x/y"}, "provider-level", "7"),
+    ({"provider_level": -1, "teacher": "x/y"}, "provider-level", "-1"),
+    ({"provider_level": 2}, "provider-level", "2"),
+    (
+        {"noise_multiplier": 1.0, "gradient_checkpointing": True},
+        "gradient-checkpointing",
+        "true",
+    ),
 ]
 
 
@@ -95,6 +103,37 @@ ALLOWED = [
 def test_what_goes_together_is_taken(more):
     made = config(**more)
     assert RunConfig.from_run_config(made.to_run_config()) == made
+
+
+LEVELLED: dict[str, Any] = {
+    "dataset": "svamp",
+    "teacher": "http://127.0.0.1:9/v1",
+    "provider_level": 3,
+}
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ({"teacher": "builtin"}, "the teacher `builtin`"),
+        ({"teacher": "recorded"}, "the teacher `recorded`"),
+        ({"dataset": "world"}, "the built-in world"),
+        ({"granularity": 2}, "`granularity=2`"),
+    ],
+    ids=["builtin", "recorded", "world", "granularity"],
+)
+def test_a_level_is_for_a_model_that_can_be_asked_for_it(more, why):
+    assert config(**LEVELLED).provider_level == 3
+    with pytest.raises(ConfigError) as caught:
+        config(**{**LEVELLED, **more})
+    line = str(caught.value)
+    assert line.startswith(f"`provider-level` must be 0 with {why}")
+    assert "\n" not in line
+
+
+def test_a_level_is_for_communities():
+    with pytest.raises(ConfigError, match="`provider-level` must be 0 outside"):
+        RunConfig(token_epsilon=8.0, arms="standalone", **LEVELLED)
 
 
 def mapped(tmp_path, **more: Any) -> RunConfig:

@@ -163,6 +163,82 @@ def test_a_shared_adapter_is_covered_by_what_the_arm_states() -> None:
     assert "went to the server" in text
 
 
+def coalition_card(arm: str, **settings: object) -> str:
+    config = made(mode="community", **{"label-share": 0.5, **settings})
+    summary = finished(**{arm: entry("inf")})
+    return card(config, summary, arm=arm, partition=None, coalition="north+south")
+
+
+PASSED_ON = {
+    "pooled": "trained at the server on traces that members handed over as text",
+    "label-only": "trained at the server on traces that members handed over as text",
+    "random-label": "trained at the server on traces that members handed over as text",
+    "perturbed": "trained at the server on what the provider wrote to perturbed",
+    "federated": "averaged at the server from adapters that members trained",
+    "synthetic": "trained at the server on texts of generators",
+}
+
+
+@pytest.mark.parametrize("arm", PASSED_ON)
+def test_a_coalition_s_card_says_where_its_student_was_trained(arm) -> None:
+    text = coalition_card(arm)
+    assert f"This adapter was {PASSED_ON[arm]}" in text
+    # No client has trained the server's students, and nobody sends theirs.
+    assert "went to the server" not in text
+    assert "never left" not in text
+    assert ("It is the mean of adapters" in text) == (arm == "federated")
+    assert ("It was trained at the server" in text) == (arm != "federated")
+    bounded = arm == "perturbed"
+    assert ("what is stated above covers passing it on" in text) == bounded
+    assert ("no epsilon bounds what passing it on gives away" in text) != bounded
+
+
+@pytest.mark.parametrize("arm", PASSED_ON)
+def test_a_coalition_s_card_names_a_mechanism_only_where_one_was_used(arm) -> None:
+    text = coalition_card(arm)
+    is_perturbed = arm == "perturbed"
+    assert ("| mechanism | `rank`" in text) == is_perturbed
+    assert ("| vocabulary |" in text) == is_perturbed
+    assert ("the mechanism's draws have none" in text) == is_perturbed
+    for name in ("pairing", "aggregation"):
+        assert f"* {name}: " not in text
+    assert ("* noise-multiplier: " in text) == (arm in ("federated", "synthetic"))
+    assert ("* label-share: " in text) == (arm != "label-only")
+
+
+@pytest.mark.parametrize("arm", ["federated", "synthetic"])
+def test_a_coalition_s_card_says_what_dp_sgd_covers(arm) -> None:
+    text = coalition_card(arm, **{"noise-multiplier": 1.0})
+    assert "trained on their traces under DP-SGD" in text
+    assert "the mechanism's draws have none" in text
+    assert "what is stated above covers passing it on" in text
+    # Pooled traces of the same run stay as they are.
+    assert "DP-SGD" not in coalition_card("pooled", **{"noise-multiplier": 1.0})
+
+
+@pytest.mark.parametrize("arm", PASSED_ON)
+def test_a_coalition_s_card_of_full_tuning_speaks_of_full_weights(arm) -> None:
+    text = coalition_card(arm, tuning="full")
+    assert "These full weights were" in text
+    assert "All of its weights were tuned" in text
+    assert "adapter" not in text.lower()
+
+
+def test_a_card_of_full_tuning_speaks_of_full_weights() -> None:
+    averaged = made(aggregation="fedavg", tuning="full")
+    text = card(averaged, finished(fedcot=entry(8.0)))
+    assert "The full weights themselves went to the server" in text
+    own = card(made(tuning="full"), finished(fedcot=entry(8.0)))
+    assert "**This model never left its client.**" in own
+    assert "adapter" not in (text + own).lower()
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_a_card_names_the_mechanism_of_perturbed_questions_alone(arm) -> None:
+    text = card(made(), finished(**{arm: entry(8.0)}), arm=arm)
+    assert ("| mechanism | `rank`" in text) == (arm == "fedcot")
+
+
 @pytest.mark.parametrize("status", ["failed", "budget-exhausted", None])
 def test_a_run_that_did_not_end_well_says_so(status) -> None:
     summary = {**finished(fedcot=entry(8.0)), "status": status}

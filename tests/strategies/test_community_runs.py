@@ -403,7 +403,13 @@ def test_the_report_of_a_run_of_communities_shows_every_arm(finished, capsys):
         assert WHAT_ARMS_ARE[arm] in written.getvalue()
     privacy = "\n".join(privacy_lines(read.summary))
     assert "  pooled: epsilon inf nats" in privacy
-    assert any("Traffic" in line for line in cost_lines(read.summary))
+    lines = list(cost_lines(read.summary))
+    assert any("Traffic" in line for line in lines)
+    # Nine training questions of each of three members, and their own test questions.
+    tests = sum(s["n"] for s in read.summary["community"]["provider"]["own"].values())
+    asked = f"asked 27 questions for their traces and {tests} test questions"
+    assert tests > 0
+    assert any(line.startswith("Teacher: ") and asked in line for line in lines)
     assert "quokka" not in page
 
 

@@ -22,7 +22,7 @@ from fedcot.community.messages import (
 from fedcot.data.partition import partition_sizes
 from fedcot.data.traces import Scope
 from fedcot.errors import ConfigError, FedcotError
-from fedcot.mechanism import configured_channel
+from fedcot.mechanism import configured_channel, configured_vocabulary
 from fedcot.models.generation import Generated
 from fedcot.node import Node
 from fedcot.node_state import Owner
@@ -31,8 +31,10 @@ from fedcot.records import QUERY_PERTURB, PerturbReply
 from fedcot.report.community_utility import gains_section
 from fedcot.report.ledgers import read_ledgers
 from fedcot.report.reader import read_run
+from fedcot.tasks.registry import configured_task
 from strategies import community, community_run
 from strategies.accounted import AccountedStrategy
+from strategies.questions import prompts_of
 from tests.communities import (
     NAMES,
     AddingProvider,
@@ -318,6 +320,19 @@ def test_a_ledger_is_charged_once_and_what_was_released_is_sent_again_for_free(
         if kind == QUERY_PERTURB
     ]
     assert sorted(fresh) == [0] * 6 + [9] * 3
+    # A question that was sent again is no other one, and what came back is counted.
+    answers = {
+        (reply.partition_id, key): ScriptedTeacher().answer([question])[0].rationale
+        for kind, content in grid.replies
+        if kind == QUERY_PERTURB
+        for reply in [PerturbReply.decode(content)]
+        for _, key, question in prompts_of(
+            reply, configured_vocabulary(config), configured_task(config)
+        )
+    }
+    unparsed = sum(rationale is None for rationale in answers.values())
+    counts = {"asked": 27, "unparsed": unparsed}
+    assert summary["community"]["perturbed"] == counts
     line = summary["privacy"]["per_arm"]["perturbed"]
     assert line["record_epsilon_max"] == pytest.approx(plan.record_epsilon, rel=1e-9)
     assert line["prompt_epsilon_max"] == pytest.approx(channel.prompt_epsilon)

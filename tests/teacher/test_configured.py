@@ -6,16 +6,25 @@ from pathlib import Path
 
 import pytest
 
+from fedcot.community.level_prompts import ARITHMETIC
+from fedcot.community.member import Member
+from fedcot.community.messages import TracesRequest
 from fedcot.config import RunConfig, load_config
 from fedcot.data.loading import load_dataset
 from fedcot.errors import ConfigError, TeacherError
 from fedcot.models.generation import generate_greedy
 from fedcot.models.loading import load_model
+from fedcot.models.sources import model_folder
+from fedcot.node_state import Owner
+from fedcot.preflight import check_model_settings
 from fedcot.privacy.vocabulary import Vocabulary
 from fedcot.tasks.registry import configured_task
+from fedcot.tasks.task import TeacherPrompt
 from fedcot.teacher.cache import AnswerCache
 from fedcot.teacher.configured import CACHE_NAME, configured_teacher
 from fedcot.teacher.recorded import RecordedTeacher
+from fedcot.teacher.teacher import Written
+from fedcot.teacher.transformers_writer import TransformersWriter
 from tests.teacher.fault_server import FaultServer, answer_to, answering, serving
 
 QUESTIONS = ["ann has 3 pens", "bob has 4 pens"]
@@ -122,6 +131,115 @@ def test_a_model_in_this_process_writes_what_it_writes_by_itself(
     assert [answer.text for answer in cached.answer(QUESTIONS)] == alone
     assert [answer.text for answer in cached.answer(QUESTIONS)] == alone
     assert cached.usage.cached == 2
+
+
+LEVELLED = ("mode=community", "communities=a,b", "dataset=svamp", "teacher-api=chat")
+
+
+def levelled(server: FaultServer, tmp_path: Path, level: int) -> RunConfig:
+    cache = f"teacher-cache={tmp_path / 'one.sqlite'}"
+    given = (*LEVELLED, cache, f"provider-level={level}")
+    return endpoint_config(server, *given)
+
+
+def test_a_level_is_shown_to_the_endpoint_and_kept_apart_from_others(
+    tmp_path: Path,
+) -> None:
+    """One cache for all levels: as many entries and requests as there are levels."""
+    question = ["How many are 3 and 4?"]
+    with serving(answering) as server:
+        for level, calls in ((0, 1), (2, 2), (6, 3), (2, 3), (0, 3)):
+            config = levelled(server, tmp_path, level)
+            teacher = configured(tmp_path, config)
+            teacher.answer(question)
+            assert len(server.asked) == calls
+            assert teacher.describe().get("level", 0) == level
+        plain, *asked = (request.body["messages"] for request in server.asked)
+    with AnswerCache(tmp_path / "one.sqlite") as cache:
+        assert len(cache) == 3
+    for level, sent in zip((2, 6), asked, strict=True):
+        shown = f"{ARITHMETIC.rationales[level - 1]} {ARITHMETIC.concluded}"
+        assert [one["role"] for one in sent] == ["system", "user", "assistant", "user"]
+        assert (sent[1]["content"], sent[2]["content"]) == (ARITHMETIC.asked, shown)
+        assert f"level {level} of 6" in sent[0]["content"]
+        assert sent[-1] == plain[-1]
+    assert not any(ARITHMETIC.asked == one["content"] for one in plain)
+
+
+def test_a_member_and_the_server_ask_for_the_same_level(tmp_path: Path) -> None:
+    rows = [{"q": f"What is {n} and one?", "a": str(n + 1)} for n in range(40)]
+    for split, part in (("train", rows[:20]), ("test", rows[20:])):
+        lines = "".join(json.dumps(row) + "\n" for row in part)
+        (tmp_path / f"{split}.jsonl").write_text(lines)
+    (tmp_path / "sums.toml").write_text(MAPPING.format(column=""))
+    with serving(answering) as server:
+        config = load_config(
+            None,
+            [
+                *("mode=community", "communities=a,b", "community-diversity=0.0"),
+                *(f"dataset={tmp_path / 'sums.toml'}", f"data-dir={tmp_path}"),
+                *(f"teacher={server.url}", "provider-level=3", "num-records=4"),
+                *("num-partitions=2", "hold-out=2", "test-records=1"),
+            ],
+        )
+        owner = Owner.from_node_config(
+            {"partition-id": 0, "num-partitions": 2, "simulation": True}
+        )
+        member = Member(config, owner)
+        request = TracesRequest(
+            server_round=1,
+            coalitions=("a",),
+            purpose="pooled",
+            limit=0,
+            run_key="ab" * 8,
+            run_dir=str(tmp_path / "run"),
+        )
+        offer = member.offer(request)
+        configured(tmp_path, config).answer(QUESTIONS)
+        asked = [request.body["messages"] for request in server.asked]
+    assert offer.num_asked == 2
+    assert len(asked) == 4
+    assert {one[2]["content"] for one in asked} == {
+        f"{ARITHMETIC.rationales[2]} {ARITHMETIC.concluded}"
+    }
+
+
+def test_a_local_model_is_asked_for_the_level(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The built-in weights stand for any folder; what they write is not looked at."""
+    read: list[TeacherPrompt] = []
+
+    def write(self, prompts, *, stop=(), on_written=None):
+        read.extend(prompts)
+        for place, _ in enumerate(prompts):
+            on_written(place, Written("7. The answer is 7."))
+        return []
+
+    monkeypatch.setattr(TransformersWriter, "write", write)
+    folder = model_folder("builtin", "teacher")
+    config = load_config(
+        None, [*LEVELLED[:3], f"teacher={folder}", "provider-level=5", "device=cpu"]
+    )
+    (answer,) = configured(tmp_path, config).answer(["How many are 3 and 4?"])
+    assert answer.rationale is not None
+    (prompt,) = read
+    ((_, shown),) = prompt.demonstrations
+    assert shown.startswith(ARITHMETIC.rationales[4])
+
+
+def test_an_example_with_a_number_is_for_numbers_only(tmp_path: Path) -> None:
+    config = load_config(
+        None,
+        [
+            *("mode=community", "communities=a,b", "dataset=commonsense-qa"),
+            *("teacher=http://127.0.0.1:9/v1", "provider-level=1"),
+        ],
+    )
+    with pytest.raises(ConfigError, match="`provider-level` must be 0 where"):
+        configured(tmp_path, config, check=False)
+    with pytest.raises(ConfigError, match="`provider-level` must be 0 where"):
+        check_model_settings(config)
 
 
 MAPPING = """
