@@ -37,7 +37,7 @@ run: install ## the main job: FedCoT on 5 simulated clients through `flwr run`
 	$(BIN)/fedcot run $(ARGS)
 
 test: install ## all tests but the slow ones
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -m "not slow" -n logical --maxprocesses 8 --dist loadfile $(ARGS)
 
 test-slow: install ## the slow tests
 	$(BIN)/python -m pytest -m slow $(ARGS)

@@ -8,13 +8,12 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from fedcot.errors import FedcotError
-from fedcot.launch import Outcome, _keep_log, _new_lines, _outcome, read_summary
+from fedcot.launch import Outcome, _keep_log, _new_lines, _outcome
 from fedcot.superlink import FlowerStatus, LocalSuperLink
-from tests.contract import SUMMARY_KEYS
+from tests.deployment.processes import flower_homes
 from tests.tiny import tiny_base
 
 SMALL = {
@@ -50,39 +49,6 @@ def start(folder: Path, model: Path, *arguments: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-def flower_homes() -> set[str]:
-    """Return the Flower homes that some process of ours still works in."""
-    homes = set()
-    for process in psutil.process_iter():
-        try:
-            home = process.environ().get("FLWR_HOME", "")
-        except psutil.Error:
-            continue
-        if Path(home).name.startswith("fedcot-"):
-            homes.add(home)
-    return homes
-
-
-@pytest.mark.ray
-def test_a_run_leaves_its_results_and_nothing_else(tmp_path, model):
-    before = flower_homes()
-    process = start(tmp_path, model, "--json")
-    out, err = process.communicate(timeout=300)
-
-    assert process.returncode == 0, err
-    answer = json.loads(out)
-    run_dir = Path(answer["run_dir"])
-    assert run_dir.parent == tmp_path / "runs"
-    assert (tmp_path / "runs" / "latest").resolve() == run_dir.resolve()
-    assert read_summary(run_dir) == answer["summary"]
-    assert answer["summary"].keys() >= SUMMARY_KEYS
-    assert answer["summary"]["num_partitions"] == 2
-    assert answer["summary"]["privacy"]["per_arm"]["fedcot"]["token_epsilon"] <= 8.0
-    names = {path.name for path in run_dir.iterdir()}
-    assert names >= {"config.json", "metrics.jsonl", "report.html", "flower.log"}
-    assert flower_homes() <= before
 
 
 @pytest.mark.ray

@@ -12,7 +12,7 @@ from tests.fakes import node_configs, tiny_config
 from tests.grid import LocalGrid
 from tests.invariant.test_equivalence import adapters_of, losses_of, numbers_of
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
 def test_ray_and_this_process_give_the_same_bytes(tmp_path):
