@@ -16,13 +16,13 @@ _TEXTS: Final = (
 )
 _REMEDIES: Final = {
     "training": "batch-size, max-sequence-tokens or lora-r, or set "
-    "gradient-checkpointing=true or student-quantization",
+    "gradient-checkpointing=true (without DP-SGD) or student-quantization",
     "evaluation": "evaluation-batch-size, max-sequence-tokens or max-new-tokens",
     "teacher": "teacher-batch-size or max-new-tokens, or set teacher-dtype=bfloat16 or "
     "teacher-quantization",
     "client": "batch-size, evaluation-batch-size or max-sequence-tokens, set "
-    "gradient-checkpointing=true or student-quantization, or run fewer clients at once "
-    "(--num-supernodes)",
+    "gradient-checkpointing=true (without DP-SGD) or student-quantization, or run "
+    "fewer clients at once (--num-supernodes)",
 }
 
 

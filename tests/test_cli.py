@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -122,6 +123,30 @@ def test_help_names_every_setting_and_loads_no_heavy_library(tmp_path):
     assert done.returncode == 0, done.stderr
     for key in ("token-epsilon", "lora-r", "num-server-rounds", "run-dir"):
         assert key in done.stdout
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "import",
+        "convert",
+        "traces add",
+        "resume",
+        "report",
+        "community",
+        "export merged",
+        "privacy ledger",
+    ],
+)
+def test_help_says_what_an_argument_is_and_which_is_needed(command, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main([*command.split(), "--help"])
+    assert caught.value.code == 0
+    shown = capsys.readouterr().out
+    assert "\\[" not in shown
+    arguments = shown.split("Arguments:\n")[1].split("\n\n")[0]
+    for line in arguments.splitlines():
+        assert re.fullmatch(r"  \S+  .{10,}\[required\]", line), line
 
 
 def test_version(capsys):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+import typer.core
 
 from fedcot import __version__
 from fedcot.cli.privacy_app import privacy
@@ -29,6 +30,9 @@ from fedcot.settings_table import plain_table
 
 if TYPE_CHECKING:
     from fedcot.launch import Outcome
+
+# Help is plain text here; else typer escapes `[required]` as markup.
+typer.core.HAS_RICH = False
 
 app = typer.Typer(
     help="Federated chain-of-thought distillation with an honest privacy account.",
@@ -83,7 +87,9 @@ def run(
 
 @app.command()
 def resume(
-    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR")],
+    run_dir: Annotated[
+        Path, typer.Argument(metavar="RUN_DIR", help="A run directory.")
+    ],
     as_json: JsonFlag = False,
 ) -> None:
     """Go on with a simulated run that ended early, where its teacher failed say.
@@ -161,7 +167,9 @@ def compare(
 
 @app.command()
 def report(
-    run_dirs: Annotated[list[Path], typer.Argument(metavar="RUN_DIR...")],
+    run_dirs: Annotated[
+        list[Path], typer.Argument(metavar="RUN_DIR...", help="Run directories.")
+    ],
     output: Annotated[
         Path | None,
         typer.Option(help="Folder to write to.  [default: the run directory]"),

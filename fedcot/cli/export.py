@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -25,7 +26,9 @@ def _group() -> None:
 
 @export.command()
 def merged(
-    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR")],
+    run_dir: Annotated[
+        Path, typer.Argument(metavar="RUN_DIR", help="A run directory.")
+    ],
     arm: Annotated[str, typer.Option(help="Whose adapter.")],
     output: Annotated[Path, typer.Option(help="The folder to make.")],
     partition: Annotated[
@@ -34,6 +37,9 @@ def merged(
     use_global: Annotated[
         bool, typer.Option("--global", help="The mean of the clients' adapters.")
     ] = False,
+    coalition: Annotated[
+        str, typer.Option(help="The student of a coalition, as library+harbor.")
+    ] = "",
     base: Annotated[
         str | None,
         typer.Option(help="Where the base lies.  [default: the run's student]"),
@@ -44,10 +50,11 @@ def merged(
 
     A student that was tuned in full is such a model already, and is copied.
     """
-    if use_global == (partition is not None):
+    given = [partition is not None, use_global, bool(coalition)]
+    if sum(given) != 1:
         raise ConfigError(
-            "`--partition` or `--global` must be given, found "
-            f"{'both' if use_global else 'neither'}; pass for example `--partition 0`."
+            "one of `--partition`, `--global` and `--coalition` must be given, found "
+            f"{sum(given)}; pass for example `--partition 0`."
         )
     from fedcot.models.merging import copy_model, merge_adapter
     from fedcot.report.model_card import model_card, read_made
@@ -55,13 +62,16 @@ def merged(
     from fedcot.student.files import config_of, is_model
 
     config, summary = read_made(run_dir)
-    folder = adapter_folder(run_dir, arm, partition)
+    if coalition:
+        _check_coalition(coalition, summary)
+    folder = adapter_folder(run_dir, arm, partition, coalition=coalition)
     stated = config_of(folder)
     card = model_card(
         config,
         summary,
         arm=arm,
         partition=partition,
+        coalition=coalition,
         adapter=json.loads(stated.read_text()) if stated else {},
         merged=True,
     )
@@ -86,3 +96,12 @@ def merged(
     if unties:
         lines.append("Its output layer has a matrix of its own.")
     show({"model": str(output), "untied": unties}, lines, as_json)
+
+
+def _check_coalition(name: str, summary: Mapping[str, Any]) -> None:
+    known = (summary.get("community") or {}).get("coalitions") or []
+    if name not in known:
+        raise ConfigError(
+            f"`--coalition` must be one of the run, found {name!r}; it has "
+            f"{', '.join(known) or 'none, because it is no run of communities'}."
+        )

@@ -102,7 +102,9 @@ def verify(
 
 @privacy.command()
 def ledger(
-    path: Annotated[Path, typer.Argument(metavar="RUN_DIR_OR_LEDGER")],
+    path: Annotated[
+        Path, typer.Argument(metavar="RUN_DIR_OR_LEDGER", help="A run or its file.")
+    ],
     as_json: JsonFlag = False,
 ) -> None:
     """Say what the ledgers of a run, or of one node, have charged."""

@@ -181,3 +181,29 @@ def test_the_command_merges_an_adapter_of_a_run(tmp_path, capsys) -> None:
         assert named in err
         assert len(err.strip().splitlines()) == 1
     assert not (tmp_path / "x").exists()
+
+
+def test_the_command_merges_the_student_of_a_coalition(tmp_path, capsys) -> None:
+    base = save_base(tmp_path / "base", "tied")
+    run = tmp_path / "run"
+    place = run / "adapters" / "pooled" / "library+bakery"
+    place.mkdir(parents=True)
+    save_random_adapter(base, place, "all-linear")
+    config = made(student=str(base), mode="community")
+    (run / "config.json").write_text(json.dumps(config | {"artefacts": {}}))
+    community = {"coalitions": ["library", "library+bakery"], "students": {}}
+    summary = {**finished(pooled=entry("inf")), "community": community}
+    (run / "summary.json").write_text(json.dumps(summary))
+    output = tmp_path / "new"
+    command = ("export", "merged", run, "--arm", "pooled", "--output", output)
+    code, _, err = call(capsys, *command, "--coalition", "../../x")
+    assert code == 2
+    assert "`--coalition` must be one of the run" in err
+    assert "library, library+bakery" in err
+    code, _, err = call(capsys, *command, "--coalition", "library", "--global")
+    assert code == 2
+    assert "found 2" in err
+    code, _, err = call(capsys, *command, "--coalition", "library+bakery")
+    assert code == 0, err
+    assert "coalition library+bakery" in (output / "README.md").read_text()
+    assert (output / "model.safetensors").is_file()
