@@ -103,7 +103,10 @@ def run(grid: Grid, config: RunConfig, teacher: Teacher | None = None) -> RunDir
             run_key=run_key,
         )
         accountant = configured_accountant(
-            config, directory.ledger, planned_steps(config)
+            config,
+            directory.ledger,
+            planned_steps(config),
+            stated_deltas=lambda: strategy.state.charged_delta,
         )
         accounted = AccountedStrategy(strategy, accountant)
         try:

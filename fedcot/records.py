@@ -47,6 +47,9 @@ VERSION: Final = 1
 RUN_KEY: Final = re.compile(r"[0-9a-f]{16}")
 # A client walks its records round by round, so a round of 2**62 would never end.
 LAST_ROUND: Final = 10**6
+# Rates of sampling follow from this number; far beyond, floats cannot tell what a
+# noised step costs.
+MOST_RECORDS: Final = 10**7
 
 Adapter = Mapping[str, NDArray[np.float32]]
 Adapters = Mapping[str, Adapter]  # by arm
@@ -109,7 +112,10 @@ class IdentifyRequest(Wire):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdentifyReply(Wire):
-    """Who a node is; the number of records is public (design: zero-out adjacency)."""
+    """Who a node is; the number of records is public (design: zero-out adjacency).
+
+    `partition_id` is from 0 to below `num_partitions`, `num_records` from 1 to 10^7.
+    """
 
     code_hash: str
     student_hash: str
@@ -123,8 +129,12 @@ class IdentifyReply(Wire):
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if not 0 <= self.partition_id < self.num_partitions or self.num_records < 1:
-            raise WireError("`partition-id` or `num-records` is out of range.")
+        if not 0 <= self.partition_id < self.num_partitions:
+            raise WireError("`partition-id` must be from 0 to below `num-partitions`.")
+        if not 1 <= self.num_records <= MOST_RECORDS:
+            raise WireError(
+                f"A node must hold from 1 to {MOST_RECORDS} records (`num-records`)."
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

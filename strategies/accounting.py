@@ -9,7 +9,7 @@ private trainings and noised means that touch one record add up.
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -41,6 +41,8 @@ from strategies.events import (
     TrainingEvent,
 )
 
+# The sums of deltas that clients' ledgers have stated, by partition.
+StatedDeltas = Callable[[], Mapping[int, float]]
 SCHEMA_VERSION: Final = 2
 METHOD: Final = (
     "pure epsilons of a record's prompts added up; Gaussian steps by Renyi privacy at "
@@ -49,7 +51,10 @@ METHOD: Final = (
 
 
 def configured_accountant(
-    config: RunConfig, path: Path, planned: Gaussians
+    config: RunConfig,
+    path: Path,
+    planned: Gaussians,
+    stated_deltas: StatedDeltas | None = None,
 ) -> "PrivacyAccountant":
     """Return the accountant of a run.
 
@@ -61,12 +66,15 @@ def configured_accountant(
         The server's ledger.
     planned : mapping of (float, float) to int
         Steps of DP-SGD that the run plans, by noise multiplier and sampling rate.
+    stated_deltas : callable, optional
+        As for `PrivacyAccountant`.
     """
     return PrivacyAccountant(
         path,
         record_epsilon=record_limit(config),
         delta=config.delta,
         order=best_order(planned, delta=config.delta),
+        stated_deltas=stated_deltas,
     )
 
 
@@ -77,7 +85,8 @@ class PrivacySpent:
     Attributes
     ----------
     epsilon, delta : float
-        Of the record that was charged most; delta is 0 if only prompts were charged.
+        Of the record that was charged most; delta is 0 if only prompts were charged,
+        and holds what clients' ledgers stated of their records' trainings.
     num_releases : int
         Releases that arrived.
     accounting_method : str
@@ -113,6 +122,10 @@ class PrivacyAccountant:
         In [0, 1); at which Gaussian steps are stated. With 0 none is granted.
     order : float
         Rényi order of the Gaussian steps, > 1, fixed before the run.
+    stated_deltas : callable, optional
+        Returns the largest sum of deltas that each client's ledger has stated for a
+        record, by partition: what `PromptsEvent.reported_epsilon` holds at. Without it
+        none was stated.
 
     Raises
     ------
@@ -127,6 +140,7 @@ class PrivacyAccountant:
         record_epsilon: float,
         delta: float = 0.0,
         order: float = DEFAULT_ORDER,
+        stated_deltas: StatedDeltas | None = None,
     ) -> None:
         if not record_epsilon > 0:
             raise ValueError(f"`record_epsilon` must be > 0, found {record_epsilon}.")
@@ -139,6 +153,7 @@ class PrivacyAccountant:
         self.record_epsilon = record_epsilon
         self.delta = delta
         self.order = order
+        self._stated_deltas = stated_deltas
         self._limit = _limit(record_epsilon)
         self._clients: dict[int, ClientAccount] = {}
         self._book = AccountBook(path, record_epsilon=record_epsilon)
@@ -264,7 +279,7 @@ class PrivacyAccountant:
         total = self._charged(worst, at)
         return PrivacySpent(
             epsilon=in_nats(total),
-            delta=at if noised else 0.0,
+            delta=(at if noised else 0.0) + self._stated_delta(partition_id),
             num_releases=sum(account.num_releases for account in chosen),
             optimal_order=self.order if noised else None,
             prompts_epsilon=in_nats(total if math.isinf(total) else total - gaussian),
@@ -336,6 +351,13 @@ class PrivacyAccountant:
         if not account.reported or math.inf in (after, account.reported):
             return math.inf if account.reported else 0
         return account.reported + after - self._gaussian(account.reported_after, delta)
+
+    def _stated_delta(self, partition: int | None) -> float:
+        """Return the largest sum of deltas that one client, or any, has stated."""
+        stated = self._stated_deltas() if self._stated_deltas else {}
+        if partition is None:
+            return max(stated.values(), default=0.0)
+        return stated.get(partition, 0.0)
 
     def _gaussian(self, steps: Gaussians, delta: float) -> Amount:
         return amount_up(gaussian_epsilon(steps, delta=delta, order=self.order))

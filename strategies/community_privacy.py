@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from fedcot.budget import TRAINED_PRIVATELY, ArmEpsilons, worst_of
-from fedcot.community.costs import sharing_epsilons
-from fedcot.community.settings import PERTURBED, POOLED
+from fedcot.community.costs import TOGETHER, sharing_epsilons
+from fedcot.community.settings import FEDERATED, PERTURBED, POOLED, SYNTHETIC
 from fedcot.config import RunConfig
-from fedcot.privacy.accounting import TRAINING_ADJACENCY, PrivacyPlan
-from strategies.privacy_report import METRICS_SENT, SEEN_BY_WAITING
+from fedcot.privacy.accounting import PrivacyPlan
+from strategies.privacy_report import METRICS_SENT, SEEN_BY_WAITING, adjacency_of
 from strategies.state import RoundState
 
 CONSENT: Final = (
@@ -22,6 +22,9 @@ CONSENT: Final = (
 OFFERED: Final = (
     "how many traces each member offers to each coalition, how many were withdrawn, "
     "and a hash that changes with them"
+)
+EARLIER_RUNS: Final = (
+    "what earlier runs charged the same records, which their node's ledger adds up"
 )
 
 
@@ -42,23 +45,33 @@ def community_privacy(
     uncharged = [METRICS_SENT] if state.metrics_sent else []
     uncharged.append(SEEN_BY_WAITING)
     uncharged.append(OFFERED)
-    charged = max(state.charged.values(), default=0.0)
-    prompts = set(config.sharing_names) == {PERTURBED}
+    charged, charged_delta = _charged(config, state)
     costs = sharing_epsilons(
         config,
         plan,
         sizes=[member.identity.num_records for member in state.members.values()],
-        # Private trainings of other arms are in the account's sum, which is no epsilon
-        # of perturbed questions; these cost each record the same.
-        # What an earlier run sent unprotected is in it too, and is not left out.
-        charged=charged if prompts or math.isinf(charged) else None,
-        charged_delta=max(state.charged_delta.values(), default=0.0),
-        is_own=not state.refused and set(state.charged.values()) <= {0.0, plan.charge},
+        charged=charged,
+        charged_delta=charged_delta,
+        is_own=charged is None
+        or (not state.refused and set(state.charged.values()) <= {0.0, plan.charge}),
     )
     if POOLED in costs:
         costs |= dict.fromkeys(config.control_names, costs[POOLED])
     per_arm = {
-        arm: _line(arm, config, plan, cost, uncharged) for arm, cost in costs.items()
+        arm: _line(
+            arm,
+            config,
+            plan,
+            cost,
+            delta=config.delta + (charged_delta if arm == PERTURBED else 0.0),
+            uncharged=(
+                [*uncharged, EARLIER_RUNS]
+                if TRAINED_PRIVATELY in cost.guarantee
+                or (arm == PERTURBED and charged is None)
+                else uncharged
+            ),
+        )
+        for arm, cost in costs.items()
     }
     worst = worst_of(costs)
     return {
@@ -68,29 +81,44 @@ def community_privacy(
     }
 
 
+def _charged(config: RunConfig, state: RoundState) -> tuple[float | None, float]:
+    """Return what was charged for perturbed questions, and the sum of deltas with it.
+
+    None for what is planned: where this run trains privately, that is in the account's
+    sum and in what ledgers state from the second round on, and is no epsilon of
+    perturbed questions, which cost each record the same. What an earlier run sent
+    unprotected makes the sum infinite, and is never left out.
+    """
+    charged = max(state.charged.values(), default=0.0)
+    if config.noise_multiplier > 0 and {FEDERATED, SYNTHETIC} & {*config.sharing_names}:
+        return (charged if math.isinf(charged) else None), 0.0
+    return charged, max(state.charged_delta.values(), default=0.0)
+
+
 def _line(
     arm: str,
     config: RunConfig,
     plan: PrivacyPlan,
     cost: ArmEpsilons,
+    *,
+    delta: float,
     uncharged: list[str],
 ) -> Mapping[str, Any]:
-    trained = cost.guarantee == TRAINED_PRIVATELY
-    mechanism = config.mechanism if arm == PERTURBED else "none"
+    mechanisms = []
+    if arm == PERTURBED or (arm == TOGETHER and PERTURBED in config.sharing_names):
+        mechanisms.append(config.mechanism)
+    if TRAINED_PRIVATELY in cost.guarantee:
+        mechanisms.append("dp-sgd")
     return {
         "unit": plan.unit,
         "neighboring_relation": plan.neighboring_relation,
-        "adjacency": (
-            f"{plan.adjacency}; training: {TRAINING_ADJACENCY}"
-            if trained
-            else plan.adjacency
-        ),
-        "mechanism": "dp-sgd" if trained else mechanism,
+        "adjacency": adjacency_of(plan, cost),
+        "mechanism": " and ".join(mechanisms) or "none",
         "token_epsilon": cost.token_epsilon,
         "prompt_epsilon_max": cost.prompt_epsilon,
         "record_epsilon_max": cost.record_epsilon,
         "record_epsilon_at_delta": cost.record_epsilon_at_delta,
-        "delta": config.delta,
+        "delta": delta,
         "guarantee": cost.guarantee,
         "uncharged": uncharged,
     }

@@ -68,7 +68,11 @@ def run_community(
             running = AccountedStrategy(
                 strategy,
                 configured_accountant(
-                    config, directory.ledger, planned_trainings(config)
+                    config,
+                    directory.ledger,
+                    planned_trainings(config),
+                    # The state is another object in every round.
+                    stated_deltas=lambda: strategy.state.charged_delta,
                 ),
             )
         try:

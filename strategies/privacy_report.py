@@ -3,7 +3,13 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from fedcot.budget import NO_PROMPT, TRAINED_PRIVATELY, ArmEpsilons, arm_epsilons
+from fedcot.budget import (
+    NO_PROMPT,
+    TRAINED_BEFORE,
+    TRAINED_PRIVATELY,
+    ArmEpsilons,
+    arm_epsilons,
+)
 from fedcot.config import RunConfig
 from fedcot.privacy.accounting import TRAINING_ADJACENCY, PrivacyPlan
 
@@ -79,6 +85,21 @@ def privacy_report(
     }
 
 
+def adjacency_of(plan: PrivacyPlan, costs: ArmEpsilons) -> str:
+    """Return between which neighbours a bound holds: with training fewer than without.
+
+    Parameters
+    ----------
+    plan : PrivacyPlan
+        Of the mechanism.
+    costs : ArmEpsilons
+        Its guarantee says whether trainings, of this run or earlier ones, are in it.
+    """
+    if any(text in costs.guarantee for text in (TRAINED_PRIVATELY, TRAINED_BEFORE)):
+        return f"{plan.adjacency}; training: {TRAINING_ADJACENCY}"
+    return plan.adjacency
+
+
 def _arm_line(
     plan: PrivacyPlan,
     costs: ArmEpsilons,
@@ -87,13 +108,10 @@ def _arm_line(
     delta: float,
     uncharged: list[str],
 ) -> Mapping[str, Any]:
-    adjacency = plan.adjacency
-    if TRAINED_PRIVATELY in costs.guarantee:
-        adjacency = f"{adjacency}; training: {TRAINING_ADJACENCY}"
     return {
         "unit": plan.unit,
         "neighboring_relation": plan.neighboring_relation,
-        "adjacency": adjacency,
+        "adjacency": adjacency_of(plan, costs),
         "mechanism": mechanism,
         "token_epsilon": costs.token_epsilon,
         "prompt_epsilon_max": costs.prompt_epsilon,

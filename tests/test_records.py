@@ -12,6 +12,7 @@ from fedcot.privacy.ledger import Release
 from fedcot.records import (
     ARRAYS,
     CONFIG,
+    MOST_RECORDS,
     DistillReply,
     DistillRequest,
     EvaluateReply,
@@ -329,6 +330,18 @@ def test_a_run_key_that_is_a_path_is_rejected():
     for key in ("../../etc", "", "0123456789ABCDEF", "0123456789abcdef/"):
         with pytest.raises(WireError, match="16 hex digits"):
             replace(MESSAGES[5], run_key=key)
+
+
+def test_a_node_says_a_partition_of_those_and_a_number_of_records_that_can_be():
+    identity = MESSAGES[1]
+    for good in (1, MOST_RECORDS):
+        assert replace(identity, num_records=good).num_records == good
+    for bad in (0, MOST_RECORDS + 1, 2**62):
+        with pytest.raises(WireError, match=r"from 1 to 10000000 records"):
+            replace(identity, num_records=bad)
+    for bad in (-1, 2):
+        with pytest.raises(WireError, match="`partition-id` must be"):
+            replace(identity, partition_id=bad)
 
 
 def test_a_number_beyond_64_bits_is_rejected():

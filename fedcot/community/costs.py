@@ -19,12 +19,15 @@ from fedcot.community.pool import training_config
 from fedcot.community.settings import FEDERATED, PERTURBED, POOLED, PROMPT, SYNTHETIC
 from fedcot.config import RunConfig
 from fedcot.errors import ConfigError
+from fedcot.node_state import MAX_RECORD_DELTA
+from fedcot.privacy.nats import delta_in_femto
 from fedcot.privacy.sampler import SEEDED_GUARANTEE
 from fedcot.report.reader import nats
 from fedcot.student.dp_settings import DpSettings
 
 if TYPE_CHECKING:
     from fedcot.privacy.accounting import PrivacyPlan
+    from fedcot.privacy.loss_distributions import DpTraining
 
 
 # What the same records pay for all ways of sharing of a run.
@@ -65,7 +68,8 @@ def sharing_epsilons(
     sizes : sequence of int
         Training records of each member; empty if not known yet.
     charged, charged_delta, is_own
-        As for `fedcot.budget.arm_epsilons`, for perturbed questions.
+        As for `fedcot.budget.arm_epsilons`, for perturbed questions. What ways give
+        away together is that of this run alone.
     """
     found: dict[str, ArmEpsilons] = {}
     for name in config.sharing_names:
@@ -83,17 +87,18 @@ def sharing_epsilons(
         else:
             found[name] = _unbounded(GUARANTEES[name])
     if len(found) > 1:
-        found |= _together(config, sizes, found)
+        found |= _together(config, plan, sizes, found)
     return found
 
 
 def check_record_limit(
     config: RunConfig, plan: PrivacyPlan, sizes: Sequence[int]
 ) -> None:
-    """Refuse a run whose ledgers would refuse a record before its end.
+    """Refuse a simulation whose ledgers would refuse a record before its end.
 
     A member's ledger is charged for all rounds at once, an epsilon and a delta for each
-    coalition and for the generator, and adds them up.
+    coalition and for the generator, and adds them up. A simulated node allows a fixed
+    sum of deltas; a record beyond it would train without a gradient.
 
     Raises
     ------
@@ -102,14 +107,22 @@ def check_record_limit(
     """
     if not config.noise_multiplier > 0 or not sizes:
         return
+    from fedcot.privacy.composition import training_epsilon
+
     times = most_trainings(config) // config.num_server_rounds
-    counts = {FEDERATED: times, SYNTHETIC: 1}
+    counts = {
+        name: count
+        for name, count in ((FEDERATED, times), (SYNTHETIC, 1))
+        if name in config.sharing_names
+    }
+    _check_deltas(config, sum(counts.values()))
     total = plan.charge if PERTURBED in config.sharing_names else 0.0
     for name, count in counts.items():
-        if name in config.sharing_names:
-            total += count * max(
-                _epsilon(config, size, {name: _rounds(config, name)}) for size in sizes
-            )
+        rounds = {name: _rounds(config, name)}
+        total += count * max(
+            training_epsilon(_training(config, size, rounds), delta=config.delta)
+            for size in set(sizes)
+        )
     if total > config.record_epsilon:
         raise ConfigError(
             "`record-epsilon` must be at least what one record is charged over the run "
@@ -119,8 +132,27 @@ def check_record_limit(
         )
 
 
+def _check_deltas(config: RunConfig, count: int) -> None:
+    """Refuse more trainings of a record than a simulated node's sum of deltas allows.
+
+    Compared as `fedcot.privacy.ledger` compares.
+    """
+    if count * delta_in_femto(config.delta) <= delta_in_femto(MAX_RECORD_DELTA):
+        return
+    enough = 10.0 ** math.floor(math.log10(MAX_RECORD_DELTA / count))
+    raise ConfigError(
+        f"`delta` x {count} private trainings of one record (one for each coalition "
+        "of its member, one for a generator) must be at most the "
+        f"{MAX_RECORD_DELTA} that simulated nodes allow, found {config.delta}; pass "
+        f"for example `-c delta={enough}`, or ask for fewer coalitions."
+    )
+
+
 def _together(
-    config: RunConfig, sizes: Sequence[int], found: Mapping[str, ArmEpsilons]
+    config: RunConfig,
+    plan: PrivacyPlan,
+    sizes: Sequence[int],
+    found: Mapping[str, ArmEpsilons],
 ) -> dict[str, ArmEpsilons]:
     """Return what ways with a bound give away together: the same records pay them all.
 
@@ -132,8 +164,7 @@ def _together(
     costs = _trained(config, sizes, trained)
     if PERTURBED in found:
         # A pure epsilon adds to one that holds at delta.
-        prompts = found[PERTURBED].record_epsilon
-        at_delta = costs.record_epsilon_at_delta + prompts
+        at_delta = costs.record_epsilon_at_delta + plan.record_epsilon
         costs = replace(
             costs,
             record_epsilon_at_delta=at_delta,
@@ -165,9 +196,14 @@ def _trained(
         return _unbounded(UNKNOWN_RATE)
     if config.test_tape:
         return _unbounded(SEEDED_GUARANTEE)
+    from fedcot.privacy.composition import training_epsilon
+
     times = {FEDERATED: most_trainings(config), SYNTHETIC: 1}
     at_delta = max(
-        _epsilon(config, size, {name: times[name] for name in names})
+        training_epsilon(
+            _training(config, size, {name: times[name] for name in names}),
+            delta=config.delta,
+        )
         for size in set(sizes)
     )
     return ArmEpsilons(
@@ -179,19 +215,15 @@ def _trained(
     )
 
 
-def _epsilon(config: RunConfig, size: int, times: Mapping[str, int]) -> float:
-    """Return the epsilon at delta of trainings of one member's record, composed."""
-    from fedcot.privacy.composition import training_epsilon
+def _training(config: RunConfig, size: int, times: Mapping[str, int]) -> DpTraining:
+    """Return all trainings of one member's record."""
     from fedcot.privacy.loss_distributions import DpTraining
 
     phases: list[tuple[float, int]] = []
     for name, count in times.items():
         one = DpSettings.of(training_config(config, name), size)
         phases += [(one.sample_rate, one.steps)] * count
-    training = DpTraining(
-        noise_multiplier=config.noise_multiplier, phases=tuple(phases)
-    )
-    return training_epsilon(training, delta=config.delta)
+    return DpTraining(noise_multiplier=config.noise_multiplier, phases=tuple(phases))
 
 
 def _unbounded(guarantee: str) -> ArmEpsilons:

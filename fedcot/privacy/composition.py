@@ -37,8 +37,10 @@ SMALLEST_DELTA = 1e-12
 LONGEST_LOSS = 2000.0
 # The divergence of a sampled Gaussian has a closed form at whole orders.
 WHOLE_ORDERS = (*range(2, 65), 128, 256, 512)
-# Beyond this DP-SGD is bounded by its moments alone, for the same reason.
+# Beyond these DP-SGD is bounded by its moments alone: a loss distribution would be very
+# long, or take minutes.
 LARGEST_TRAINING = 200.0
+MOST_STEPS = 10**6
 # A grid has at most about this many steps up to the epsilon of DP-SGD.
 LONGEST_GRID = 1e5
 # Orders at which Renyi divergences are compared; any set is valid.
@@ -123,7 +125,7 @@ def compose_record(
         training = training_epsilon(dp, delta=delta)
         # A pure epsilon adds to any other, which serves where nothing else is known.
         token_both, prompt_both = token + training, prompt + training
-        if training <= LARGEST_TRAINING:
+        if _is_within_reach(dp, training):
             trained = training_distribution(dp, interval)
             beside = [
                 _smallest((one.compose(trained) for one in each), delta)
@@ -160,10 +162,15 @@ def training_epsilon(dp: DpTraining, *, delta: float) -> float:
     if delta < SMALLEST_DELTA:
         return math.inf
     by_moments = _training_by_moments(dp, delta)
-    if by_moments > LARGEST_TRAINING:
+    if not _is_within_reach(dp, by_moments):
         return by_moments
     interval = _interval(math.inf, 0, dp, delta)
     return min(by_moments, _smallest([training_distribution(dp, interval)], delta))
+
+
+def _is_within_reach(dp: DpTraining, epsilon: float) -> bool:
+    """Whether the loss distribution of a training can be computed in seconds."""
+    return epsilon <= LARGEST_TRAINING and dp.num_steps <= MOST_STEPS
 
 
 def _interval(

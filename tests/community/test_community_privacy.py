@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
-from fedcot.budget import plan_run
+from fedcot.budget import TRAINED_BEFORE, plan_arms, plan_run
+from fedcot.community.costs import TOGETHER
 from fedcot.mechanism import configured_channel
-from strategies.community_privacy import OFFERED, community_privacy
+from fedcot.privacy.accounting import TRAINING_ADJACENCY
+from strategies.community_privacy import EARLIER_RUNS, OFFERED, community_privacy
 from strategies.privacy_report import METRICS_SENT, SEEN_BY_WAITING
 from strategies.state import Member, RoundState
 from tests.communities import community_config
@@ -81,12 +83,24 @@ def test_what_the_account_charged_is_stated(tmp_path):
     assert line["record_epsilon_max"] == line["record_epsilon_at_delta"] == 1.5 * one
 
 
-def test_earlier_deltas_are_stated(tmp_path):
-    _, plan = stated(tmp_path, sharing="perturbed")
-    state = {"charged": {0: 2 * plan.charge}, "charged_delta": {0: 1e-7}}
-    line = stated(tmp_path, state, sharing="perturbed")[0]["per_arm"]["perturbed"]
+@pytest.mark.parametrize("sharing", ["perturbed", "pooled,perturbed,federated"])
+def test_what_ledgers_state_of_earlier_runs_is_stated_at_its_delta(tmp_path, sharing):
+    """Without noise no training of this run is in the sum, whatever else it shares."""
+    _, plan = stated(tmp_path, sharing=sharing)
+    state = {
+        "charged": {0: plan.charge, 1: 2 * plan.charge},
+        "charged_delta": {0: 2e-6, 1: 1e-7},
+    }
+    found, _ = stated(tmp_path, state, sharing=sharing, delta=1e-9)
+    line = found["per_arm"]["perturbed"]
     assert line["record_epsilon_max"] == math.inf
     assert line["record_epsilon_at_delta"] == 2 * plan.charge
+    assert line["delta"] == 1e-9 + 2e-6
+    # The sum holds for fewer neighbours than the prompts alone.
+    assert line["guarantee"].endswith(TRAINED_BEFORE)
+    assert line["adjacency"].endswith(TRAINING_ADJACENCY)
+    assert line["mechanism"] == "rank"
+    assert EARLIER_RUNS not in line["uncharged"]
 
 
 @pytest.mark.parametrize("sharing", ["perturbed", "perturbed,federated"])
@@ -99,14 +113,49 @@ def test_a_record_that_went_out_before_has_no_bound(tmp_path, sharing):
     assert line["record_epsilon_at_delta"] == math.inf
 
 
-def test_trainings_beside_them_are_no_epsilon_of_perturbed_questions(tmp_path):
-    """These stand in a line of their own."""
-    _, plan = stated(tmp_path, sharing="perturbed")
+def test_trainings_of_the_run_are_no_earlier_ones(tmp_path):
+    """From the second round on ledgers state them; every line is as it was planned."""
+    more = {
+        "sharing": "perturbed,federated",
+        "noise_multiplier": 2.0,
+        "num_partitions": 3,
+        "num_server_rounds": 2,
+    }
+    _, plan = stated(tmp_path, **more)
     found, _ = stated(
         tmp_path,
-        {"charged": {0: plan.charge + 3.0}},
-        sharing="perturbed,federated",
-        noise_multiplier=2.0,
+        {"charged": {0: plan.charge + 3.0}, "charged_delta": {0: 2e-6}},
+        **more,
     )
-    line = found["per_arm"]["perturbed"]
-    assert line["record_epsilon_max"] == plan.record_epsilon
+    lines = found["per_arm"]
+    config = community_config(tmp_path, test_tape=False, record_epsilon=250.0, **more)
+    planned = plan_arms(config, plan)
+    assert set(lines) == set(planned) == {"perturbed", "federated", TOGETHER}
+    for arm, line in lines.items():
+        assert line["record_epsilon_max"] == planned[arm].record_epsilon
+        assert line["record_epsilon_at_delta"] == planned[arm].record_epsilon_at_delta
+        assert line["guarantee"] == planned[arm].guarantee
+        assert line["delta"] == 1e-6
+        assert EARLIER_RUNS in line["uncharged"]
+    assert lines["perturbed"]["record_epsilon_max"] == plan.record_epsilon
+    assert lines["perturbed"]["record_epsilon_at_delta"] == plan.record_epsilon_at_delta
+    assert lines[TOGETHER]["record_epsilon_at_delta"] == pytest.approx(
+        lines["federated"]["record_epsilon_at_delta"] + plan.record_epsilon
+    )
+
+
+@pytest.mark.parametrize(
+    ("sharing", "mechanism"),
+    [
+        ("perturbed,federated", "rank and dp-sgd"),
+        ("federated,synthetic", "dp-sgd"),
+    ],
+)
+def test_what_ways_give_away_together_names_its_mechanisms_and_neighbours(
+    tmp_path, sharing, mechanism
+):
+    found, _ = stated(tmp_path, sharing=sharing, noise_multiplier=2.0)
+    worst = found["worst_arm"]
+    assert worst["arm"] == TOGETHER
+    assert worst["mechanism"] == mechanism
+    assert worst["adjacency"].endswith(TRAINING_ADJACENCY)

@@ -16,9 +16,12 @@ from fedcot.community.costs import (
 from fedcot.community.pool import training_config
 from fedcot.errors import ConfigError
 from fedcot.mechanism import configured_channel
+from fedcot.node_state import MAX_RECORD_DELTA
+from fedcot.privacy import composition
 from fedcot.privacy.composition import training_epsilon
 from fedcot.privacy.loss_distributions import DpTraining
 from fedcot.privacy.sampler import SEEDED_GUARANTEE
+from fedcot.records import MOST_RECORDS
 from tests.communities import NAMES, community_config
 
 EVERY = "pooled,perturbed,federated,synthetic,prompt"
@@ -109,6 +112,25 @@ def test_the_worst_member_counts(tmp_path):
     assert by_hand(1.0, 1) != pytest.approx(by_hand(0.25, 4))
 
 
+def test_a_member_that_states_many_records_costs_no_time(tmp_path, monkeypatch):
+    """Composed step by step, so many steps take minutes."""
+    honest = composition.training_distribution
+
+    def soon(training, interval):
+        assert training.num_steps <= composition.MOST_STEPS
+        return honest(training, interval)
+
+    monkeypatch.setattr(composition, "training_distribution", soon)
+    more = {"noise_multiplier": 2.0, "coalitions": "grand", "batch_size": 1}
+    found, _ = costs(tmp_path, sizes=(MOST_RECORDS,), **more)
+    large = found["federated"].record_epsilon_at_delta
+    assert 0 < large < by_hand(1 / 100, 100)
+    # A small member beside it is the worst one, as alone.
+    both, _ = costs(tmp_path, sizes=(MOST_RECORDS, 4), **more)
+    alone, _ = costs(tmp_path, sizes=(4,), **more)
+    assert both["federated"] == alone["federated"]
+
+
 def test_what_is_not_known_yet_is_not_stated(tmp_path):
     more = {"noise_multiplier": 2.0}
     found, _ = costs(tmp_path, sizes=(), **more)
@@ -186,3 +208,51 @@ def test_a_budget_that_ends_too_early_is_refused_before_the_run(tmp_path):
             continue
         with pytest.raises(ConfigError, match="`record-epsilon` must be at least"):
             check_record_limit(config, plan, (8, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("sharing", "coalitions", "delta", "trainings"),
+    [
+        ("federated", "all", 2.4e-6, 4),
+        ("federated,synthetic", "all", 1.9e-6, 5),
+        # The generator is trained once, whatever the coalitions.
+        ("perturbed,synthetic", "all", 9.6e-6, 1),
+    ],
+)
+def test_more_trainings_than_a_node_s_deltas_allow_are_refused_before_the_run(
+    tmp_path, sharing, coalitions, delta, trainings
+):
+    for asked, is_allowed in ((delta, True), (delta * 1.06, False)):
+        config = community_config(
+            tmp_path,
+            sharing=sharing,
+            coalitions=coalitions,
+            delta=asked,
+            noise_multiplier=8.0,
+            num_server_rounds=3,
+            record_epsilon=1e6,
+            test_tape=False,
+        )
+        plan = plan_run(config, configured_channel(config), num_partitions=3)
+        if is_allowed:
+            check_record_limit(config, plan, (8, 8, 8))
+            continue
+        with pytest.raises(ConfigError) as caught:
+            check_record_limit(config, plan, (8, 8, 8))
+        line = str(caught.value)
+        assert f"`delta` x {trainings} private trainings" in line
+        assert f"at most the {MAX_RECORD_DELTA} that" in line
+        assert f"found {asked}" in line
+        # What the line passes for example is enough.
+        enough = float(line.partition("-c delta=")[2].partition("`")[0])
+        assert enough * trainings <= MAX_RECORD_DELTA
+
+
+def test_without_private_training_no_delta_is_added_up(tmp_path):
+    for more in ({"sharing": "pooled,perturbed"}, {"noise_multiplier": 0.0}):
+        own = {"sharing": "federated", "noise_multiplier": 8.0, **more}
+        config = community_config(
+            tmp_path, delta=1e-4, record_epsilon=250.0, test_tape=False, **own
+        )
+        plan = plan_run(config, configured_channel(config), num_partitions=3)
+        check_record_limit(config, plan, (8, 8, 8))

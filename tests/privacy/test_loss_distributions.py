@@ -11,8 +11,14 @@ import pytest
 from numpy.typing import NDArray
 
 from fedcot.errors import ConfigError
+from fedcot.privacy import composition
 from fedcot.privacy.channels import build_channel
-from fedcot.privacy.composition import compose_record, epsilon_at_delta
+from fedcot.privacy.composition import (
+    MOST_STEPS,
+    compose_record,
+    epsilon_at_delta,
+    training_epsilon,
+)
 from fedcot.privacy.exact import integer_weight
 from fedcot.privacy.exponential import ExponentialChannel
 from fedcot.privacy.loss_distributions import (
@@ -277,3 +283,21 @@ def test_training_without_a_guarantee_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match="must"):
         DpTraining(noise_multiplier=noise, phases=phases)
+
+
+def test_very_many_steps_are_bounded_by_their_moments(monkeypatch):
+    """Composing their loss distributions would take minutes."""
+
+    def never(training, interval):
+        raise AssertionError(training)
+
+    within = DpTraining(noise_multiplier=4.0, phases=((1e-4, MOST_STEPS),))
+    exact = training_epsilon(within, delta=1e-6)
+    monkeypatch.setattr(composition, "training_distribution", never)
+    beyond = DpTraining(noise_multiplier=4.0, phases=((1e-4, MOST_STEPS + 1),))
+    found = training_epsilon(beyond, delta=1e-6)
+    assert exact < found < 2 * exact
+    channel = score_channel(1.0)
+    both = compose_record(channel, dp=beyond, delta=1e-6)
+    assert both.training_epsilon == found
+    assert both.record_epsilon == channel.prompt_epsilon + found

@@ -189,6 +189,26 @@ def test_what_a_clients_ledger_remembers_is_not_forgotten(both):
     assert both.get_epsilon() == pytest.approx(45.0 + later, abs=1e-8)
 
 
+def test_the_deltas_that_ledgers_state_are_in_what_was_spent(tmp_path):
+    stated: dict[int, float] = {}
+    accountant = PrivacyAccountant(
+        tmp_path / "l",
+        record_epsilon=50.0,
+        delta=DELTA,
+        order=ORDER,
+        stated_deltas=lambda: stated,
+    )
+    accountant.compose(event("a"))
+    assert accountant.get_privacy_spent().delta == 0.0
+    # Prompts alone are pure; what a ledger remembers of trainings is not.
+    stated.update({0: 2e-6, 1: 3e-6})
+    assert accountant.get_privacy_spent(partition_id=0).delta == 2e-6
+    assert accountant.get_privacy_spent(partition_id=2).delta == 0.0
+    assert accountant.get_privacy_spent().delta == 3e-6
+    assert accountant.grant(training())
+    assert accountant.get_privacy_spent().delta == DELTA + 3e-6
+
+
 def test_prompts_and_training_of_one_record_add_up(both):
     both.compose(event("a", "b"))
     assert both.grant(training())

@@ -347,6 +347,19 @@ def test_a_ledger_is_charged_once_and_what_was_released_is_sent_again_for_free(
     )
 
 
+def test_what_ledgers_remember_of_trainings_is_at_a_delta(
+    tmp_path, provider, monkeypatch
+):
+    monkeypatch.setattr(Ledger, "spent_delta", lambda self, key: 2e-6)
+    own = {"delta": 1e-9, "num_server_rounds": 1, "test_records": 1}
+    run, _ = gather(perturbed(tmp_path / "a", **own), BothProviders())
+    summary = summary_of(run)
+    line = summary["privacy"]["per_arm"]["perturbed"]
+    assert line["delta"] == 1e-9 + 2e-6
+    assert line["record_epsilon_at_delta"] == summary["account"]["charged_epsilon"]
+    assert summary["account"]["delta"] == 2e-6
+
+
 def test_a_run_without_budget_stops_and_says_so(tmp_path, provider):
     both = BothProviders()
     run, grid = gather(perturbed(tmp_path / "a", record_epsilon=1.0), both)
