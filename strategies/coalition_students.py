@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fedcot.community.pool import (
     AnyTrace,
     Shown,
+    checks_steps,
     community_settings,
     count_tokens,
     shuffled_answers,
@@ -69,15 +70,8 @@ class PooledTraining:
         self.task = configured_task(config)
 
     def checked(self, traces: Sequence[AnyTrace]) -> tuple[list[AnyTrace], int]:
-        """Return the traces whose steps hold, and how many do not.
-
-        All of them without a filter, or where reasoning was rewritten or shortened:
-        steps can be checked as the provider writes them only.
-        """
-        config = self.config
-        as_written = not config.granularity and config.provider_reasoning == "full"
-        checks = config.trace_filter != "none" and as_written
-        if not (checks and self.task.checks_steps):
+        """Return the traces to learn from, and how many have steps that do not hold."""
+        if not checks_steps(self.config, self.task):
             return list(traces), 0
         return valid_traces(traces, self.task)
 

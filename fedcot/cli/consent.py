@@ -24,7 +24,7 @@ _TEACHING = (
     "  own        nobody: only you, on this machine\n"
     "  community  the student of your community by itself\n"
     "  coalition  also students of coalitions that your community is in\n"
-    "  public     every student\n"
+    "  public     the same in a run; an export says that anybody may have it\n"
     "FOLDER is the folder that holds your traces. A KEY is a trace's key or its first\n"
     "8 or more digits; `fedcot traces list FOLDER --keys` shows them."
 )

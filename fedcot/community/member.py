@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Final
 
+from fedcot.community.coalitions import Coalition, label
+from fedcot.community.consent import TraceStore
 from fedcot.community.manifest import joint_hash, names_hash, run_manifest
 from fedcot.community.member_traces import HISTORY, MemberTraces, Sharing
 from fedcot.community.member_training import MemberTraining
@@ -20,6 +24,7 @@ from fedcot.community.messages import (
     CoalitionTrainReply,
     CoalitionTrainRequest,
     SharedTrace,
+    StudentScore,
     StudentsReply,
     StudentsRequest,
     SyntheticReply,
@@ -38,7 +43,10 @@ from fedcot.evaluation.evaluate import evaluate_teacher
 from fedcot.node import Node
 from fedcot.node_state import Owner, private_files, read_json
 from fedcot.node_training import student_base, tensors
+from fedcot.runs import METRICS, append_line
 from fedcot.seeding import derive_seed
+
+_FILTERED: Final = ("num_wrong", "num_unlevelled", "num_left_out")
 
 
 class Member:
@@ -75,7 +83,7 @@ class Member:
         """
         coalitions = self.traces.coalitions(request.coalitions)
         with self.traces.open(request) as store:
-            counts = read_json(self.traces.folder(request) / HISTORY, default={})
+            counts = self._counts(store, request)
             run = self.traces.run(request)
             if request.purpose == COUNT and self._is_private:
                 # How many traces there are depends on them; the records are public.
@@ -171,11 +179,8 @@ class Member:
                 num_trained=0,
             )
         training = self._training(request)
-        # Named by its traces: one that was trained for fewer coalitions, or before a
-        # withdrawal, must not write for these.
-        keys = "".join(grant.key for grant in used)
         adapter, _ = training.train(
-            f"{SYNTHETIC}.{hashlib.sha256(keys.encode()).hexdigest()[:16]}",
+            _generator(coalitions),
             1,
             own,
             examples=lambda some: generator_examples(some, self.node.task),
@@ -233,11 +238,31 @@ class Member:
                     text=texts.get(student, ""),
                 )
             )
+        self._note(request, scores)
         return StudentsReply(
             partition_id=self.owner.partition_id,
             withheld=not self.owner.simulated,
             scores=tuple(scores) if self.owner.simulated else (),
         )
+
+    def _note(self, request: StudentsRequest, scores: Sequence[StudentScore]) -> None:
+        """Write a deployed member's scores to its own file, as `Node` does."""
+        if self.owner.simulated:
+            return
+        for score in scores:
+            place = {"round": request.server_round, "phase": "evaluate"}
+            append_line(
+                self.traces.folder(request) / METRICS, {**place, **asdict(score)}
+            )
+
+    def _counts(self, store: TraceStore, request: TracesRequest) -> dict[str, int]:
+        """Return what became of the provider's answers; nothing on a deployed node."""
+        counts: dict[str, int] = read_json(
+            self.traces.folder(request) / HISTORY, default={}
+        )
+        if self.owner.simulated:
+            counts["num_left_out"] = self.traces.left_out(store)
+        return counts
 
     def _training(self, request: Sharing) -> MemberTraining:
         return MemberTraining(
@@ -273,7 +298,6 @@ class Member:
         withdrawn: tuple[str, ...] = (),
         traces: tuple[SharedTrace, ...] = (),
     ) -> TracesReply:
-        left_out = counts.get("num_wrong", 0) + counts.get("num_unlevelled", 0)
         return TracesReply(
             partition_id=self.owner.partition_id,
             community=self.traces.community,
@@ -282,6 +306,17 @@ class Member:
             withdrawn=withdrawn,
             num_asked=counts.get("num_asked", 0),
             num_unparsed=counts.get("num_unparsed", 0),
-            num_filtered=left_out,
+            num_filtered=sum(counts.get(name, 0) for name in _FILTERED),
             traces=traces,
         )
+
+
+def _generator(coalitions: Sequence[Coalition]) -> str:
+    """Return what the generator for some coalitions is called: folder and charge.
+
+    By whom it may write for and by nothing else. Under DP-SGD how many generators a
+    member trains and pays for must not depend on its traces; without noise other traces
+    make another adapter, see `MemberTraining`.
+    """
+    labels = ",".join(sorted(map(label, coalitions)))
+    return f"{SYNTHETIC}.{hashlib.sha256(labels.encode()).hexdigest()[:16]}"

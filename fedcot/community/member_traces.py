@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import closing
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -13,12 +15,16 @@ from fedcot.community.consent import Grant, TraceStore, permits
 from fedcot.community.history import ask_provider
 from fedcot.community.membership import community_of
 from fedcot.community.messages import (
+    LONGEST_TEXT,
     CoalitionTrainRequest,
     StudentsRequest,
     SyntheticRequest,
     TracesRequest,
 )
-from fedcot.community.scenario import parse_scenario
+from fedcot.community.pool import checks_steps, valid_traces
+from fedcot.community.scenario import POISON, Behaviour, parse_scenario
+from fedcot.data.partition import load_own_partition
+from fedcot.data.schema import Record
 from fedcot.data.traces import Trace
 from fedcot.errors import ConfigError
 from fedcot.node import Node
@@ -26,8 +32,11 @@ from fedcot.node_runs import run_name
 from fedcot.privacy.ledger import Ledger
 from fedcot.runs import write_json
 from fedcot.seeding import numpy_generator
+from fedcot.settings import WORLD
 from fedcot.teacher.configured import configured_teacher
 from fedcot.teacher.teacher import Teacher
+
+logger = logging.getLogger("flwr.fedcot")
 
 STORE: Final = "traces"
 HISTORY: Final = "history.json"
@@ -107,13 +116,12 @@ class MemberTraces:
         return store
 
     def _ask(self, request: Request, store: TraceStore, folder: Path) -> None:
-        scenario = parse_scenario(self.config.scenario, self.config.community_names)
         history = ask_provider(
             self.provider(request),
             self._node.partition.train,
             config=self.config,
             task=self._node.task,
-            behaviour=scenario.get(self.community),
+            behaviour=self._behaviour,
             rng=numpy_generator(self.config.seed, "scenario", self.owner.partition_id),
         )
         store.add(history.traces)
@@ -130,13 +138,22 @@ class MemberTraces:
         Parameters
         ----------
         limit : int
-            Traces for each coalition at most, by the order of the keys, which is as
-            good as chance and the same in every round; 0: all.
+            Traces, times the member's coalitions, at most, by the order of the keys,
+            which is as good as chance and the same in every round; 0: all.
         """
         own = [one for one in coalitions if self.community in one]
         places = dict.fromkeys(own, 0)
         found: dict[str, tuple[Coalition, ...]] = {}
-        for trace in store.active():
+        active = store.active()
+        if long := sum(not _fits(trace) for trace in active):
+            logger.warning(
+                "%d of %d traces have a text of more than %d signs; they are offered "
+                "to nobody.",
+                long,
+                len(active),
+                LONGEST_TEXT,
+            )
+        for trace in active:
             if not self.is_offered(trace):
                 continue
             reached = tuple(
@@ -149,6 +166,10 @@ class MemberTraces:
             if reached:
                 found[trace.key] = reached
         return found
+
+    def left_out(self, store: TraceStore) -> int:
+        """Return how many traces are offered to nobody, see `is_offered`."""
+        return sum(not self.is_offered(trace) for trace in store.active())
 
     def granted(
         self,
@@ -180,12 +201,38 @@ class MemberTraces:
         ]
 
     def is_offered(self, trace: Trace) -> bool:
-        """Whether a trace passes the filter; a simulated member has filtered before."""
+        """Whether a trace fits a message and passes the filter.
+
+        A simulated member compared answers when it asked its provider.
+        """
+        if not _fits(trace):
+            return False
+        if self._checks_steps and not valid_traces([trace], self._node.task)[0]:
+            return False
         if self.owner.simulated or self.config.trace_filter != "answer":
             return True
-        own = {record.question: record.answer for record in self._node.partition.train}
-        known = own.get(trace.question)
+        known = self._own_answers.get(trace.question)
         return known is not None and self._node.task.is_right(trace.answer, known)
+
+    @property
+    def _behaviour(self) -> Behaviour | None:
+        """What a simulated member does against the plan."""
+        config = self.config
+        return parse_scenario(config.scenario, config.community_names).get(
+            self.community
+        )
+
+    @cached_property
+    def _checks_steps(self) -> bool:
+        """Whether steps are checked here; who poisons would be caught by it."""
+        behaviour = self._behaviour if self.owner.simulated else None
+        poisons = behaviour is not None and behaviour.kind == POISON
+        return checks_steps(self.config, self._node.task) and not poisons
+
+    @cached_property
+    def _own_answers(self) -> dict[str, str]:
+        """The answers that the node's records have, by question."""
+        return {record.question: record.answer for record in self._node.partition.train}
 
     def _expose(self, request: Sharing, grants: tuple[Grant, ...]) -> None:
         """Write down that these questions leave without a finite epsilon.
@@ -195,16 +242,35 @@ class MemberTraces:
         if self.config.noise_multiplier > 0 and not isinstance(request, TracesRequest):
             return  # charged instead, by `MemberTraining`
         given = {grant.trace.question for grant in grants}
-        records = self._node.partition.train
+        if not given:
+            return
+        exposed: set[str] = set()
         with closing(self.ledger(request)) as ledger:
-            keys = ledger.record_keys([record.identity for record in records])
-            exposed = [
-                key
-                for key, record in zip(keys, records, strict=True)
-                if record.question in given
-            ]
+            for records in self._holdings:
+                keys = ledger.record_keys([record.identity for record in records])
+                exposed |= {
+                    key
+                    for key, record in zip(keys, records, strict=True)
+                    if record.question in given
+                }
             if exposed:
-                ledger.expose(exposed, run=self.run(request))
+                ledger.expose(sorted(exposed), run=self.run(request))
+
+    @property
+    def _holdings(self) -> list[tuple[Record, ...]]:
+        """The records that this node's ledger may know: the run's and the owner's.
+
+        A server may ask for a run over the built-in world, whose records are none of
+        the owner's; a later run over the owner's dataset must know what left in it.
+        """
+        found, owner = [self._node.partition.train], self.owner
+        if self.config.dataset != WORLD or owner.simulated:
+            return found
+        if owner.dataset and owner.data_dir is not None:
+            folder = str(owner.data_dir)
+            own = load_own_partition(owner.dataset, folder, test_records=0)
+            found.append(own.train)
+        return found
 
     def ledger(self, request: Sharing) -> Ledger:
         """Open the node's ledger, under the lower of the two limits."""
@@ -225,6 +291,12 @@ class MemberTraces:
         folder = self.owner.folder(request.run_dir) / self.run(request)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+
+def _fits(trace: Trace) -> bool:
+    """Whether a message takes a trace; one that it refused would stop all others."""
+    texts = (trace.question, trace.reasoning, trace.answer)
+    return max(map(len, texts)) <= LONGEST_TEXT
 
 
 def model_id(

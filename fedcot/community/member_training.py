@@ -9,7 +9,8 @@ reach the coalition, takes part without a gradient.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +34,8 @@ from fedcot.student.dp import train_adapter_privately
 from fedcot.student.dp_settings import DpSettings
 from fedcot.student.examples import Example
 from fedcot.student.training import TrainingOutcome, train_adapter
+
+logger = logging.getLogger("flwr.fedcot")
 
 Examples = Callable[[Sequence[Trace]], tuple[Example, ...]]
 
@@ -111,8 +114,9 @@ class MemberTraining:
                 f"{rounds} and a request for round {number}; start a run with more."
             )
         # With noise, what was trained is paid for and stays; without, other traces, as
-        # after a withdrawal, make another adapter.
-        folder = arm if self.is_private else f"{arm}.{_digest(traces)}"
+        # after a withdrawal, make another adapter, and so does another start: the mean
+        # of all members may hold what one of them withdrew.
+        folder = arm if self.is_private else f"{arm}.{_digest(traces, start)}"
         store = AdapterStore(self.folder, folder, is_shared=True)
         base, settings = student_base(self.config), self.settings(arm)
         if store.outcome(number) is None:
@@ -182,11 +186,24 @@ class MemberTraining:
         by_question: dict[str, list[Trace]] = {}
         for trace in traces:
             by_question.setdefault(trace.question, []).append(trace)
+        self._warn_of_strangers(by_question)
         return [
             # Of equal questions one record learns, so that none has two gradients.
             by_question.pop(record.question, []) if key in allowed else []
             for key, record in zip(keys, self.records, strict=True)
         ]
+
+    def _warn_of_strangers(self, by_question: Mapping[str, Sequence[Trace]]) -> None:
+        """Tell the node's owner of traces that nobody learns: they have no record."""
+        known = {record.question for record in self.records}
+        unknown = sum(len(by_question[one]) for one in by_question.keys() - known)
+        if unknown:
+            logger.warning(
+                "%d of %d traces ask what no record of this node asks: under DP-SGD "
+                "nobody learns them, since there is nothing to charge.",
+                unknown,
+                sum(map(len, by_question.values())),
+            )
 
     def _noise(self, arm: str) -> DpSettings:
         """Return noise, sampling and steps of one round; public numbers."""
@@ -200,10 +217,13 @@ class MemberTraining:
         return TapeRandomSource(derive_seed(self.config.seed, *path))
 
 
-def _digest(traces: Sequence[Trace]) -> str:
-    """Return 16 hex digits that stand for these traces on this node."""
-    keys = "".join(trace.key for trace in traces)
-    return hashlib.sha256(keys.encode()).hexdigest()[:16]
+def _digest(traces: Sequence[Trace], start: Adapter | None) -> str:
+    """Return 16 hex digits that stand for these traces and what they go on from."""
+    digest = hashlib.sha256("".join(trace.key for trace in traces).encode())
+    for name, tensor in sorted((start or {}).items()):
+        digest.update(f"\x1f{name} {tuple(tensor.shape)}\x1f".encode())
+        digest.update(tensor.detach().to("cpu", torch.float32).numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _last_loss(trained: TrainingOutcome) -> float:

@@ -116,6 +116,16 @@ def trace_examples(
     return tuple(examples)
 
 
+def checks_steps(config: RunConfig, task: Task) -> bool:
+    """Whether a run leaves out traces whose steps do not hold.
+
+    Not without a filter, nor where reasoning was rewritten or shortened: steps can be
+    checked as the provider writes them only.
+    """
+    as_written = not config.granularity and config.provider_reasoning == "full"
+    return config.trace_filter != "none" and as_written and task.checks_steps
+
+
 def valid_traces(traces: Sequence[AnyTrace], task: Task) -> tuple[list[AnyTrace], int]:
     """Leave out the traces whose steps do not hold by public rules.
 

@@ -135,8 +135,8 @@ class CommunitySettings:
     hold_out: int = setting(
         200,
         rules.HOLD_OUT,
-        "questions of all domains in equal share that no client holds, for the second "
-        "view on each student",
+        "questions that no client holds, for the second view on each student: of the "
+        "built-in world all domains in equal share, of a dataset drawn by chance",
     )
     audit_members: bool = setting(
         False,

@@ -135,6 +135,18 @@ def test_other_traces_make_another_adapter_unless_they_were_paid_for(tmp_path, c
         assert len(calls) == trainings
 
 
+def test_another_start_makes_another_adapter(tmp_path, calls):
+    """The mean that the others' adapters begin from may have held what is gone."""
+    training = of(tmp_path)
+    public = first_adapter(tiny_base(), training.config)
+    moved = {name: value.clone() for name, value in public.items()}
+    next(iter(moved.values())).view(-1)[0] += 1e-6
+    for start in (public, moved, None, public, moved, None):
+        adapter, _ = train(training, traces_of(training), number=2, start=start)
+        assert same(adapter, start or public)
+    assert len(calls) == 3
+
+
 def test_losses_of_the_last_epoch_are_those_of_reasoning_where_there_are_any(
     tmp_path, calls, monkeypatch
 ):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from fedcot.community.pool import (
     by_partition,
+    checks_steps,
     community_settings,
     count_tokens,
     shuffled_answers,
@@ -180,6 +181,22 @@ def test_one_step_follows_the_weighted_sum_of_the_gradients(base, share):
 
 
 # The filter and the controls --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "checked"),
+    [
+        ({"trace_filter": "steps"}, True),
+        ({"trace_filter": "answer"}, True),
+        ({"trace_filter": "none"}, False),
+        # Other words than the provider's are not checked by its rules.
+        ({"trace_filter": "steps", "granularity": 1}, False),
+        ({"trace_filter": "steps", "provider_reasoning": "summary"}, False),
+    ],
+)
+def test_steps_are_checked_as_the_provider_writes_them(tmp_path, settings, checked):
+    config = community_config(tmp_path, **settings)
+    assert checks_steps(config, TASK) is checked
 
 
 def test_steps_are_checked_by_public_rules_and_missing_ones_are_none():

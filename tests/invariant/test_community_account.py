@@ -317,16 +317,22 @@ def test_equal_questions_are_one_record_s(tmp_path, trained, monkeypatch):
     node_module._partition.cache_clear()
 
 
-def test_a_trace_of_no_record_is_learnt_by_nobody(tmp_path, trained):
-    """Its owner would not know what it is charged to."""
-    fill_store(
-        tmp_path, 0,
-        [Trace(question="unknown", reasoning="1 + 1 = 2", answer="2",
-               trace_class=TraceClass.FULL, scope=Scope.PUBLIC)],
-    )  # fmt: skip
+def test_a_trace_of_no_record_is_learnt_by_nobody(tmp_path, trained, caplog):
+    """Its owner would not know what it is charged to, and is told."""
+    own_traces(tmp_path, [Scope.COALITION] * 2)
     member = deployed(tmp_path)
     train(member, "library")
-    assert trained.rows == [[0] * RECORDS]
+    assert caplog.messages == []
+    fill_store(
+        tmp_path, 0,
+        [Trace(question=f"unknown {n}", reasoning="1 + 1 = 2", answer="2",
+               trace_class=TraceClass.FULL, scope=Scope.PUBLIC) for n in range(3)],
+    )  # fmt: skip
+    train(member, "library+bakery")
+    assert trained.rows[1] == trained.rows[0]
+    (line,) = caplog.messages
+    assert line.startswith("3 of 5 traces ask what no record of this node asks")
+    assert "unknown" not in line
 
 
 # The owner's delta ------------------------------------------------------------------
@@ -453,19 +459,25 @@ def test_what_changes_nothing_is_neither_trained_nor_paid_again(
     times(member, 1)
 
 
-def test_a_generator_is_paid_once_for_the_same_traces(tmp_path, trained):
-    own_traces(tmp_path, [Scope.COALITION] * 5 + [Scope.COMMUNITY])
+@pytest.mark.parametrize("narrow", [0, 1], ids=["alike", "one for its own community"])
+def test_a_generator_is_paid_for_each_set_of_coalitions(tmp_path, trained, narrow):
+    """Not for each set of traces: the number of charges would tell what these are."""
+    own_traces(tmp_path, [Scope.COALITION] * 5 + [Scope.COMMUNITY] * narrow)
     member = deployed(tmp_path)
     one = cost(rounds=1, epochs=5)
-    for _ in range(2):
-        write(member, "library+bakery")
-        write(member, "library", "library+bakery", "library+harbor")
-        times(member, 1, one)
-    assert len(trained.rows) == 1
-    # What its own community alone may have makes it another generator.
-    write(member, "library")
-    times(member, 2, one)
-    assert [sum(map(bool, row)) for row in trained.rows] == [5, 6]
+    asked = [
+        ("library+bakery",),
+        ("library", "library+bakery"),
+        # Coalitions of others are none of its own, and their order says nothing.
+        ("library+bakery", "bakery", "library"),
+        ("library",),
+        ("library+bakery",),
+    ]
+    for labels, charges in zip(asked, (1, 2, 2, 3, 3), strict=True):
+        write(member, *labels)
+        # A record without any trace pays as often as the others.
+        times(member, charges, one)
+    assert [sum(map(bool, row)) for row in trained.rows] == [5, 5, 5 + narrow]
 
 
 def test_what_is_sent_depends_on_own_traces_by_the_generator_alone(

@@ -1,12 +1,13 @@
 """A run of communities that ended early goes on: nobody is asked or charged twice."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fedcot.community import member_training
+from fedcot.community import member_traces, member_training
 from fedcot.community.consent import TraceStore
 from fedcot.errors import ConfigError, TeacherError
 from fedcot.report.ledgers import read_ledgers
@@ -158,15 +159,28 @@ def test_a_trace_withdrawn_between_two_starts_is_not_used(
     assert sum(gone in text for text in first) == 3
     read.clear()
     run, grid = gather(settings(folder, num_server_rounds=2, resume=True), provider)
+    resumed = list(read)
     # The others' adapters of the first round are there; this one's are made anew.
-    assert read
-    assert not any(gone in text for text in read)
+    assert resumed
+    assert not any(gone in text for text in resumed)
     assert not any(gone.encode() in sent for _, sent in grid.uplink)
     summary = summary_of(run)
     assert summary["status"] == "completed", summary["reason"]
     assert summary["community"]["students"][f"pooled.{GRAND}"]["num_traces"] == 20
-    # It is the federated student of a run that never had the trace.
     assert summary["community"]["traces"]["library"]["withdrawn"] == 1
+    # They are the students of a run that never had the trace: what the others train in
+    # the second round goes on from another mean.
+    ask = member_traces.ask_provider
+
+    def without(*arguments, **named):
+        history = ask(*arguments, **named)
+        left = tuple(one for one in history.traces if one.question != gone)
+        return replace(history, traces=left)
+
+    monkeypatch.setattr(member_traces, "ask_provider", without)
+    never, _ = gather(settings(tmp_path / "b", num_server_rounds=2), provider)
+    assert len(adapters_of(run)) == 2
+    assert adapters_of(run) == adapters_of(never)
 
 
 def test_released_questions_are_charged_once_over_both_starts(tmp_path, provider):
