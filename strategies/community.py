@@ -13,7 +13,9 @@ import numpy as np
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
+from fedcot.budget import TRAINED_PRIVATELY
 from fedcot.community.coalitions import label, parse_coalitions
+from fedcot.community.costs import GUARANTEES
 from fedcot.community.membership import load_hold_out
 from fedcot.community.messages import (
     BEFORE,
@@ -23,6 +25,7 @@ from fedcot.community.messages import (
     QUERY_TRACES,
     TRAIN_COALITION,
     TRAIN_GENERATOR,
+    TracesReply,
 )
 from fedcot.community.pool import Shown, by_partition, coalition_arms
 from fedcot.community.scoring import demonstrations, score_student, student_score
@@ -35,6 +38,7 @@ from fedcot.community.settings import (
 )
 from fedcot.config import RunConfig
 from fedcot.evaluation.evaluate import evaluate_teacher
+from fedcot.privacy.sampler import SEEDED_GUARANTEE
 from fedcot.tasks.registry import configured_task
 from fedcot.teacher.teacher import Teacher
 from strategies.aggregation import weighted_mean
@@ -60,6 +64,11 @@ class Community(TalkingStrategy):
     Traces are collected and distilled in the last round; in every round members train
     the adapters of a federated coalition. Nothing is asked of a member that its store
     does not permit, see `fedcot.community.consent`.
+
+    A federated student is the mean of adapters, each weighted by the traces that its
+    member offers, up to the member's number of records. With `noise-multiplier` the
+    records alone are the weight and every member of a coalition is asked: no epsilon
+    pays for how many traces there are, or whether there is one.
 
     Parameters
     ----------
@@ -154,7 +163,8 @@ class Community(TalkingStrategy):
         logger.info("\t├── Coalitions: %s", ", ".join(self.labels))
         logger.info("\t├── Sharing: %s", ", ".join(config.sharing_names))
         logger.info("\t├── Diversity: %g", config.community_diversity)
-        logger.info("\t├── Guarantee: none, coalitions see traces or adapters as is")
+        for name in config.sharing_names:
+            logger.info("\t├── Guarantee of %s: %s", name, self._guarantee(name))
         logger.info("\t└── Provider: %s", self.provider.name)
 
     def identify(self, grid: Grid, state: RoundState) -> None:
@@ -188,32 +198,26 @@ class Community(TalkingStrategy):
         """Let members train the adapters of their coalitions, and average these."""
         if FEDERATED not in self.config.sharing_names:
             return
-        offers = self.intake.gathered.offers
-        for partition in sorted(offers):
+        gathered = self.intake.gathered
+        for partition, offer in sorted(gathered.offers.items()):
             own = tuple(
                 name
-                for name, offered in zip(
-                    self.labels, offers[partition].num_offered, strict=True
-                )
-                if offered
-            )
-            own = tuple(
-                name
-                for name in own
+                for name in self._trained_by(offer)
                 if self._may_train(state, partition, f"{FEDERATED}.{name}")
             )
             if own:
+                gathered.adapters_asked[partition] = set(own)
                 request = self.asking.train(state, partition, own, self._averaged)
                 self.send_to(partition, TRAIN_COALITION, request)
         self.receive_all(TRAIN_COALITION)
         for place, name in enumerate(self.labels):
             adapters = {
                 partition: reply.adapters[name]
-                for partition, reply in sorted(self.intake.gathered.trained.items())
+                for partition, reply in sorted(gathered.trained.items())
                 if name in reply.adapters
             }
             if adapters:
-                weights = {p: offers[p].num_offered[place] for p in adapters}
+                weights = {p: self._weight(state, p, place) for p in adapters}
                 self._averaged[name] = weighted_mean(adapters, weights=weights)
                 self.students[f"{FEDERATED}.{name}"] = self._averaged[name]
 
@@ -325,6 +329,30 @@ class Community(TalkingStrategy):
             for partition, offer in offers.items()
         }
         return by_partition(reaching)
+
+    def _trained_by(self, offer: TracesReply) -> tuple[str, ...]:
+        """Return the coalitions that a member trains an adapter for."""
+        if self.config.noise_multiplier > 0:
+            return labels_with(offer.community, self.coalitions, self.labels)
+        counts = zip(self.labels, offer.num_offered, strict=True)
+        return tuple(name for name, offered in counts if offered)
+
+    def _weight(self, state: RoundState, partition: int, place: int) -> int:
+        """Return how much a member's adapter counts for in a coalition's mean."""
+        records = state.members[partition].identity.num_records
+        if self.config.noise_multiplier > 0:
+            return records
+        # What a member offers is its own word, and none of them may drown the others.
+        return min(records, self.intake.gathered.offers[partition].num_offered[place])
+
+    def _guarantee(self, name: str) -> str:
+        """Return what bounds one way of sharing, in words; the summary has numbers."""
+        noised = name in (FEDERATED, SYNTHETIC) and self.config.noise_multiplier > 0
+        if not noised and name != PERTURBED:
+            return GUARANTEES[name]
+        if self.config.test_tape:
+            return SEEDED_GUARANTEE
+        return TRAINED_PRIVATELY if noised else self.public.channel.guarantee
 
     def _may_train(self, state: RoundState, partition: int, name: str) -> bool:
         """Whether a member's budget allows one more private training of a name."""

@@ -23,7 +23,13 @@ from fedcot.errors import PrivacyBudgetExhausted, WireError
 from fedcot.records import QUERY_IDENTIFY, QUERY_PERTURB
 from strategies.community_results import CommunityResults
 from strategies.exchange import Answer
-from strategies.intake import Intake, note_failure, own_partition, take_identity
+from strategies.intake import (
+    Intake,
+    check_values,
+    note_failure,
+    own_partition,
+    take_identity,
+)
 from strategies.state import RoundState
 
 PHASE_OF = {
@@ -50,6 +56,8 @@ class Gathered:
     written : dict of int to tuple of SyntheticTrace
     asked : dict of int to set of str
         Which students each member was sent to score.
+    adapters_asked : dict of int to set of str
+        The coalitions that each member was asked for an adapter of.
     """
 
     offers: dict[int, TracesReply] = field(default_factory=dict)
@@ -57,6 +65,7 @@ class Gathered:
     scored: dict[int, StudentsReply] = field(default_factory=dict)
     prompts: dict[int, TracesReply] = field(default_factory=dict)
     asked: dict[int, set[str]] = field(default_factory=dict)
+    adapters_asked: dict[int, set[str]] = field(default_factory=dict)
     written: dict[int, tuple[SyntheticTrace, ...]] = field(default_factory=dict)
 
 
@@ -137,6 +146,9 @@ class CommunityIntake:
     def _offer(self, state: RoundState, answer: Answer) -> None:
         reply = TracesReply.decode(answer.content)
         partition = own_partition(state, answer, reply.partition_id)
+        # Whatever becomes of the reply, these are at the server.
+        told = (reply.num_asked, reply.num_unparsed, reply.num_filtered)
+        state.metrics_sent |= any(told)
         self._check_offer(partition, reply)
         self.communities[partition] = reply.community
         self.withdrawn.setdefault(partition, set()).update(reply.withdrawn)
@@ -168,20 +180,40 @@ class CommunityIntake:
         gone = self.withdrawn.get(partition, set())
         if any(trace.name in gone for trace in reply.traces):
             raise WireError("A trace that was withdrawn was offered again.")
+        self._check_counts(reply, len(self.labels) - len(strange))
+
+    def _check_counts(self, reply: TracesReply, num_own: int) -> None:
+        """Refuse counts without their traces, and more prompts than were asked for.
+
+        Parameters
+        ----------
+        num_own : int
+            Coalitions that the member is in.
+        """
+        if self.purpose == COUNT:
+            return
+        if not reply.traces and any(reply.num_offered):
+            raise WireError("`num-offered` must count the traces that came.")
+        limit = self.results.config.prompt_traces
+        if self.purpose == PROMPT and len(reply.traces) > limit * num_own:
+            raise WireError(
+                f"At most {limit} traces were asked for each of {num_own} coalitions, "
+                f"found {len(reply.traces)}."
+            )
 
     def _training(self, state: RoundState, answer: Answer) -> None:
         reply = CoalitionTrainReply.decode(answer.content)
         partition = own_partition(state, answer, reply.partition_id)
-        offer = self.gathered.offers[partition]
-        offered = dict(zip(self.labels, offer.num_offered, strict=True))
+        state.metrics_sent |= bool(reply.losses) or not reply.withheld
         for label in reply.adapters:
             self._spent(state, partition, f"{FEDERATED}.{label}")
         for label, adapter in reply.adapters.items():
-            if not offered.get(label):
+            if label not in self.gathered.adapters_asked.get(partition, set()):
                 raise WireError("An adapter was not asked for.")
             shapes = {name: tensor.shape for name, tensor in adapter.items()}
             if shapes != self.results.results.adapter_shapes():
                 raise WireError("An adapter does not fit the student.")
+            check_values(adapter)
         self.gathered.trained[partition] = reply
         state.learnt = True
         self.results.note_training(state.server_round, answer, reply)
@@ -190,6 +222,8 @@ class CommunityIntake:
     def _writing(self, state: RoundState, answer: Answer) -> None:
         reply = SyntheticReply.decode(answer.content)
         partition = own_partition(state, answer, reply.partition_id)
+        told = [getattr(reply, n) for n in reply.__slots__ if n.startswith("num_")]
+        state.metrics_sent |= any(told) or not reply.withheld
         self._spent(state, partition, SYNTHETIC)
         config, records = self.results.config, state.members[partition].identity
         if len(reply.traces) > (config.synthetic_traces or records.num_records):

@@ -3,8 +3,11 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
-from fedcot.arms import shares_adapter
+import numpy as np
+
+from fedcot.arms import needs_raw_prompts, shares_adapter
 from fedcot.errors import FedcotError, PrivacyBudgetExhausted, WireError
 from fedcot.privacy.channels import Channel
 from fedcot.records import (
@@ -12,11 +15,13 @@ from fedcot.records import (
     QUERY_IDENTIFY,
     QUERY_PERTURB,
     TRAIN_DISTILL,
+    Adapter,
     DistillReply,
     EvaluateReply,
     IdentifyReply,
     PerturbReply,
 )
+from fedcot.settings import WORLD
 from strategies.events import PromptsEvent, TrainingEvent
 from strategies.exchange import Answer
 from strategies.results import Results
@@ -29,6 +34,10 @@ PHASE_OF = {
     TRAIN_DISTILL: "distil",
     EVALUATE: "evaluate",
 }
+# Trained weights are far below it. In single precision the forward pass multiplies and
+# squares weights; of much larger ones a student's loss, and then all that others train
+# from their mean, is no number, which the wire refuses.
+LARGEST_VALUE: Final = 1e4
 logger = logging.getLogger("flwr.fedcot")
 
 
@@ -94,6 +103,7 @@ class Intake:
             channel.hash,
         ):
             raise WireError("The prompts come from another channel than granted.")
+        self._check_asked(state, partition, reply)
         if reply.prompts:
             state.released.add(partition)
             ids = [prompt.ids for prompt in reply.prompts]
@@ -108,6 +118,23 @@ class Intake:
             len(state.asked),
             epsilon=state.charged.get(partition, 0.0),
         )
+
+    def _check_asked(
+        self, state: RoundState, partition: int, reply: PerturbReply
+    ) -> None:
+        """Refuse prompts of a kind, or in a number, that nobody asked for."""
+        config, members = self.results.config, state.members.values()
+        raw = any(map(needs_raw_prompts, config.arm_names)) and all(
+            member.identity.raw_prompts_allowed for member in members
+        )
+        if reply.raw_prompts and not raw:
+            raise WireError("Questions were sent as they are, which was not asked for.")
+        if reply.prompts and "fedcot" not in config.arm_names:
+            raise WireError("Perturbed questions were sent that were not asked for.")
+        records = state.members[partition].identity.num_records
+        limit = min(config.records_per_round, records)
+        if max(len(reply.prompts), len(reply.raw_prompts)) > limit:
+            raise WireError(f"More prompts were sent than the {limit} asked for.")
 
     def _spent(self, state: RoundState, partition: int, reply: PerturbReply) -> None:
         fresh = tuple(prompt.record_key for prompt in reply.prompts if prompt.fresh)
@@ -165,6 +192,7 @@ class Intake:
             shapes = {name: tensor.shape for name, tensor in adapter.items()}
             if shapes != self.results.adapter_shapes():
                 raise WireError(f"The adapter of {arm} does not fit the student.")
+            check_values(adapter)
 
     def _scores(self, state: RoundState, answer: Answer) -> None:
         reply = EvaluateReply.decode(answer.content)
@@ -179,6 +207,22 @@ class Intake:
     ) -> None:
         total = max(done, len(state.sampled))
         self.results.progress(phase, state.server_round, done, total, **more)
+
+
+def check_values(adapter: Adapter) -> None:
+    """Refuse an adapter that would make any mean useless.
+
+    Raises
+    ------
+    WireError
+        A value is larger in size than `LARGEST_VALUE`, or is no number.
+    """
+    for tensor in adapter.values():
+        if not (np.abs(tensor) <= LARGEST_VALUE).all():
+            raise WireError(
+                f"An adapter must hold values of at most {LARGEST_VALUE:g} in size, "
+                "found a larger one; lower `learning-rate` if it was trained so."
+            )
 
 
 def note_failure(state: RoundState, node_id: int, phase: str, reason: str) -> None:
@@ -197,12 +241,21 @@ def take_identity(state: RoundState, answer: Answer, results: Results) -> None:
     ------
     FedcotError
         Two nodes say that they hold one partition.
+    WireError
+        A node says that it holds more records of the built-in world than its share.
     """
     reply = IdentifyReply.decode(answer.content)
     if reply.partition_id in state.members:
         raise FedcotError(
             f"two nodes hold partition {reply.partition_id}; give each its own "
             "`partition-id` in the node config"
+        )
+    # Weights and rates follow from this number. Of own data nobody else knows it.
+    share = results.config.num_records // max(1, state.expected)
+    if results.config.dataset == WORLD and reply.num_records > share:
+        raise WireError(
+            f"`num-records` must be at most a node's share ({share}), found "
+            f"{reply.num_records}."
         )
     state.members[reply.partition_id] = Member(answer.node_id, reply)
     identified = len(state.members)

@@ -58,8 +58,8 @@ class Manifest:
     entries : tuple of Entry
         Sorted by name, each once.
     withdrawn : tuple of str
-        Names of traces that this audience was offered before and that nobody may use
-        any more; sorted, each once, none of them among the entries.
+        Names of traces that this audience was offered before in this run and that
+        nobody may use any more; sorted, each once, none of them among the entries.
 
     Raises
     ------
@@ -131,11 +131,12 @@ def run_manifest(
     audience : Coalition
         Who is told.
     run : str
-        Names the run.
+        Names the run: its key and, after a hyphen, what else tells it apart. Ids of
+        models that were trained in it begin with the key and a slash.
     purpose : str
         What the grants were made for. A withdrawn trace is listed where it had been
-        granted to this audience for this purpose, so nobody learns of one that they
-        were never offered.
+        granted in this run to this audience for this purpose, so nobody learns of one
+        that they were never offered, as another run's server.
 
     Raises
     ------
@@ -146,11 +147,13 @@ def run_manifest(
     """
     chosen = _reaching(grants, audience)
     store.require_current(chosen)
+    own = f"{run.partition('-')[0]}/"
     buried = [
         stone.key
         for stone in store.tombstones()
         if any(
             (one.audience, one.purpose) == (label(audience), purpose)
+            and one.model.startswith(own)
             for one in stone.reached
         )
     ]

@@ -137,7 +137,9 @@ class TracesRequest(Wire):
     server_round: int
     coalitions: tuple[str, ...]  # labels
     purpose: str  # `pooled` or `prompt`: with texts; `count`: how many there are
-    limit: int  # texts of one member at most; 0: all
+    # Texts of one member at most, times the coalitions that it is in; 0: all. One that
+    # several coalitions may have counts for each, so one of these may get more.
+    limit: int
     run_key: str
     run_dir: str  # empty for a deployed node
 
@@ -154,8 +156,8 @@ class TracesReply(Wire):
     """What a member offers.
 
     `num_offered` counts, for each coalition of the request, the traces that may reach
-    it. `withdrawn` are the names of traces that an earlier round of this run held and
-    that nobody may use any more.
+    it; without traces it is the member's word. `withdrawn` are the names of traces that
+    an earlier round of this run held and that nobody may use any more.
     """
 
     partition_id: int

@@ -47,13 +47,17 @@ def store(tmp_path: Path):
         yield opened
 
 
-def grants(store: TraceStore, purpose: str = "distil"):
-    return store.grant([HOME, BOTH, ELSEWHERE], model=label, purpose=purpose)
+def grants(store: TraceStore, purpose: str = "distil", run: str = "run"):
+    return store.grant(
+        [HOME, BOTH, ELSEWHERE],
+        model=lambda one: f"{run.partition('-')[0]}/{label(one)}",
+        purpose=purpose,
+    )
 
 
 def manifest(store, audience=BOTH, run="run", purpose="distil"):
     return run_manifest(
-        store, grants(store, purpose), audience, run=run, purpose=purpose
+        store, grants(store, purpose, run), audience, run=run, purpose=purpose
     )
 
 
@@ -116,6 +120,17 @@ def test_a_withdrawn_trace_is_gone_from_the_next_manifest_and_listed(store) -> N
     assert manifest(store, ELSEWHERE).withdrawn == ()
     assert manifest(store, purpose="audit").withdrawn == ()
     assert len(stones) == 3
+
+
+def test_another_run_does_not_learn_of_what_was_withdrawn(store) -> None:
+    """Its server may be another one, which was never offered the trace."""
+    used = [manifest(store, run=run) for run in ("run-a", "two-a")]
+    assert [len(made.entries) for made in used] == [4, 4]
+    store.withdraw([TRACES[2].key])
+    # Of one key are all settings, as for who counts what was withdrawn.
+    for run, is_told in (("run-a", True), ("run-b", True), ("ru", False), ("x", False)):
+        gone = names(store, [TRACES[2]], run) if is_told else set()
+        assert set(manifest(store, run=run).withdrawn) == gone
 
 
 def test_a_grant_that_does_not_hold_any_more_makes_no_manifest(

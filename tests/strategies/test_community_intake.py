@@ -12,15 +12,18 @@ from fedcot.community.messages import (
     EVALUATE_STUDENTS,
     QUERY_TRACES,
     TRAIN_COALITION,
+    TRAIN_GENERATOR,
     CoalitionTrainReply,
     SharedTrace,
     StudentScore,
     StudentsReply,
+    SyntheticReply,
     TracesReply,
 )
 from fedcot.community.settings import POOLED, PROMPT
 from strategies.community_intake import CommunityIntake
 from strategies.exchange import Answer
+from strategies.intake import LARGEST_VALUE
 from strategies.state import RoundState
 
 LABELS = ("library", "bakery", "library+bakery")
@@ -32,7 +35,9 @@ class Ignored:
     """Takes whatever is noted, and remembers that it was."""
 
     def __init__(self) -> None:
-        self.config = SimpleNamespace(community_names=("library", "bakery"))
+        self.config = SimpleNamespace(
+            community_names=("library", "bakery"), prompt_traces=2, synthetic_traces=1
+        )
         self.noted: list[str] = []
         self.results = SimpleNamespace(
             adapter_shapes=lambda: SHAPES, progress=lambda *given, **more: None
@@ -53,7 +58,10 @@ def intake() -> CommunityIntake:
 def state() -> RoundState:
     made = RoundState(server_round=1)
     for partition in range(2):
-        made.members[partition] = SimpleNamespace(node_id=100 + partition)
+        identity = SimpleNamespace(num_records=9)
+        made.members[partition] = SimpleNamespace(
+            node_id=100 + partition, identity=identity
+        )
     return made
 
 
@@ -152,11 +160,44 @@ def test_texts_that_were_not_asked_for_are_not_kept(intake, state):
     assert take(intake, state, reply(num_offered=(5, 0, 7)))[1:] == []
 
 
-def trained(*labels: str, shape: tuple[int, ...] = (2,)) -> CoalitionTrainReply:
-    tensor = {"a": np.zeros(shape, np.float32)}
-    return CoalitionTrainReply(
-        partition_id=0, withheld=True, adapters=dict.fromkeys(labels, tensor)
-    )
+def test_counts_are_those_of_the_traces_that_came(intake, state):
+    """A member's word for traces that it did not send would be its weight."""
+    claims = {"traces": (), "num_offered": (2**62, 0, 2**62)}
+    for purpose in (POOLED, PROMPT):
+        intake.purpose = purpose
+        assert "must count" in take(intake, state, reply(**claims))[-1]
+    assert (intake.gathered.offers, intake.gathered.prompts) == ({}, {})
+    assert len(take(intake, state, reply())) == 2
+
+
+@pytest.mark.parametrize("own", [1, 2])
+def test_no_more_prompts_come_than_were_asked_for(intake, state, own):
+    """Two for each coalition that the member is in; one may lack room in some."""
+    intake.purpose, intake.labels = PROMPT, LABELS[: 2 * own - 1]
+    made = [
+        replace_offered(reply(*(trace(n, 0) for n in range(count))), len(intake.labels))
+        for count in (2 * own, 2 * own + 1)
+    ]
+    assert take(intake, state, made[0]) == []
+    (failure,) = take(intake, state, made[1])
+    assert f"At most 2 traces were asked for each of {own} coalitions" in failure
+    assert len(intake.gathered.prompts[0].traces) == 2 * own
+    # Of pooled traces a member sends what it has.
+    intake.purpose = POOLED
+    assert len(take(intake, state, made[1])) == 1
+
+
+def replace_offered(message: TracesReply, count: int) -> TracesReply:
+    """Return a reply that counts for so many coalitions."""
+    return replace(message, num_offered=message.num_offered[:count])
+
+
+def trained(
+    *labels: str, shape: tuple[int, ...] = (2,), value: float = 0.0, **more: Any
+) -> CoalitionTrainReply:
+    tensor = {"a": np.full(shape, value, np.float32)}
+    given: dict[str, Any] = {"partition_id": 0, "withheld": True, **more}
+    return CoalitionTrainReply(**given, adapters=dict.fromkeys(labels, tensor))
 
 
 @pytest.mark.parametrize(
@@ -166,17 +207,48 @@ def trained(*labels: str, shape: tuple[int, ...] = (2,)) -> CoalitionTrainReply:
         (trained("library", "bakery"), "not asked for"),
         (trained("../library"), "not asked for"),
         (trained("library+bakery", shape=(3,)), "does not fit"),
+        (trained("library", value=1e30), "at most 10000 in size"),
+        (trained("library", value=-1.01 * LARGEST_VALUE), "at most 10000 in size"),
+        (trained("library", value=np.nan), "at most 10000 in size"),
         (replace(trained("library"), partition_id=1), "not its own"),
     ],
 )
 def test_an_adapter_that_was_not_asked_for_is_a_failure(intake, state, message, reason):
     take(intake, state, reply(*GOOD))
+    intake.gathered.adapters_asked[0] = {"library", "library+bakery"}
     (failure,) = take(intake, state, message, TRAIN_COALITION)
     assert reason in failure
     assert intake.gathered.trained == {}
     assert not state.learnt
-    take(intake, state, trained("library", "library+bakery"), TRAIN_COALITION)
+    good = trained("library", "library+bakery", value=LARGEST_VALUE)
+    take(intake, state, good, TRAIN_COALITION)
     assert set(intake.gathered.trained) == {0}
+
+
+def written(**changes: Any) -> SyntheticReply:
+    given: dict[str, Any] = {"partition_id": 0, "withheld": True, "num_trained": 0}
+    return SyntheticReply(**{**given, **changes})
+
+
+@pytest.mark.parametrize(
+    ("kind", "silent", "telling"),
+    [
+        (QUERY_TRACES, reply(*GOOD), reply(*GOOD, num_asked=9)),
+        (QUERY_TRACES, reply(*GOOD), reply(*GOOD, num_filtered=1)),
+        # What is refused has come all the same.
+        (QUERY_TRACES, reply(*GOOD), reply(community="school", num_unparsed=1)),
+        (TRAIN_COALITION, trained(), trained(withheld=False)),
+        (TRAIN_COALITION, trained(), trained(losses=(0.5,))),
+        (TRAIN_GENERATOR, written(), written(withheld=False)),
+        (TRAIN_GENERATOR, written(), written(num_copied=1)),
+    ],
+)
+def test_losses_and_counts_are_noted_as_sent(intake, state, kind, silent, telling):
+    """A run may end before scores come, and says what was sent until then."""
+    take(intake, state, silent, kind)
+    assert not state.metrics_sent
+    take(intake, state, telling, kind)
+    assert state.metrics_sent
 
 
 def scored(partition: int = 0, **changes: Any) -> StudentsReply:

@@ -8,15 +8,17 @@ import pytest
 from fedcot.errors import PrivacyBudgetExhausted
 from fedcot.privacy.ledger import Release
 from fedcot.records import (
+    QUERY_IDENTIFY,
     QUERY_PERTURB,
     TRAIN_DISTILL,
     DistillReply,
+    IdentifyReply,
     PerturbReply,
 )
-from fedcot.rows import PerturbedPrompt
+from fedcot.rows import PerturbedPrompt, RawPrompt
 from strategies.events import PromptsEvent, TrainingEvent
 from strategies.exchange import Answer
-from strategies.intake import Intake
+from strategies.intake import LARGEST_VALUE, Intake
 from strategies.state import Member, RoundState
 
 CHANNEL = SimpleNamespace(slots=2, size=5, hash="ab" * 32)
@@ -41,7 +43,14 @@ class Notes:
 
 
 class NoResults:
-    config = SimpleNamespace(aggregation="fedavg")
+    def __init__(self, **more):
+        given = {
+            "aggregation": "fedavg",
+            "arm_names": ("fedcot", "standalone"),
+            "records_per_round": 8,
+            **more,
+        }
+        self.config = SimpleNamespace(**given)
 
     def adapter_shapes(self):
         return {"a": (2,)}
@@ -61,15 +70,20 @@ def training(arm: str) -> TrainingEvent:
     )
 
 
-def take(message_type, reply, spending, state=None):
+def member(**changes) -> Member:
+    said = {"num_records": 9, "raw_prompts_allowed": True, **changes}
+    return Member(NODE, SimpleNamespace(**said))
+
+
+def take(message_type, reply, spending, state=None, **settings):
     intake = Intake(
         channel_of=lambda *_: CHANNEL,
         spending=spending,
-        results=NoResults(),
+        results=NoResults(**settings),
         trainings=lambda *_: (training("fedcot"), training("standalone")),
     )
     if state is None:
-        state = RoundState(server_round=1, members={PARTITION: Member(NODE, None)})
+        state = RoundState(server_round=1, members={PARTITION: member()})
     intake.take(state, Answer(NODE, message_type, reply.encode(), 1, 1, 0.1))
     return state
 
@@ -131,12 +145,42 @@ def test_a_reply_without_prompts_still_says_what_was_spent():
 
 
 def test_the_delta_that_a_ledger_states_never_falls():
-    state = RoundState(server_round=1, members={PARTITION: Member(NODE, None)})
+    state = RoundState(server_round=1, members={PARTITION: member()})
     for stated, kept in ((1e-6, 1e-6), (3e-6, 3e-6), (0.0, 3e-6), (2e-6, 3e-6)):
         state = take(
             QUERY_PERTURB, prompts(spent_record_delta=stated), Notes(), state
         ).next_round()
         assert state.charged_delta == {PARTITION: kept}
+
+
+RAW = {"raw_prompts": (RawPrompt("3" * 64, "3 books 2 come back"),)}
+
+
+@pytest.mark.parametrize(
+    ("sent", "settings", "said", "reason"),
+    [
+        (RAW, {}, {}, "as they are"),
+        (RAW, {"arm_names": ("fedcot", "distil")}, {}, ""),
+        # One node that forbids them has the arm left out for all.
+        (RAW, {"arm_names": ("fedcot", "distil")}, {"raw_prompts_allowed": False},
+         "as they are"),
+        ({}, {"arm_names": ("distil",)}, {}, "Perturbed questions"),
+        ({}, {"records_per_round": 2}, {}, ""),
+        ({}, {"records_per_round": 1}, {}, "than the 1 asked"),
+        ({}, {}, {"num_records": 1}, "than the 1 asked"),
+    ],
+)  # fmt: skip
+def test_prompts_that_nobody_asked_for_are_charged_and_not_used(
+    sent, settings, said, reason
+):
+    """Failure would put a question that was never released to the teacher."""
+    account = Notes()
+    state = RoundState(server_round=1, members={PARTITION: member(**said)})
+    state = take(QUERY_PERTURB, prompts(**sent), account, state, **settings)
+    assert len(account.events) == 1
+    assert bool(state.asked) == (not reason)
+    assert len(state.failures) == bool(reason)
+    assert all(reason in line and "come back" not in line for line in state.failures)
 
 
 ADAPTER = {"a": np.zeros(2, dtype=np.float32)}
@@ -150,6 +194,35 @@ def test_an_adapter_that_arrives_is_charged_and_one_that_does_not_is_not():
     state = take(TRAIN_DISTILL, TRAINED, account)
     assert account.events == [(training("fedcot"), False)]
     assert state.trained.keys() == {PARTITION}
+
+
+@pytest.mark.parametrize(("size", "fits"), [(LARGEST_VALUE, True), (1e30, False)])
+def test_an_adapter_that_would_drown_all_others_is_a_failure(size, fits):
+    huge = {"fedcot": {"a": np.array([0, -size], dtype=np.float32)}}
+    reply = DistillReply(partition_id=PARTITION, withheld=True, adapters=huge)
+    state = take(TRAIN_DISTILL, reply, Notes())
+    assert bool(state.trained) == fits
+    assert all("at most 10000 in size" in line for line in state.failures)
+    assert len(state.failures) == (not fits)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "records", "fits"),
+    [("world", 9, True), ("world", 10, False), ("gsm8k", 10**6, True)],
+)
+def test_no_node_has_more_than_its_share_of_the_world(dataset, records, fits):
+    """Its adapter would weigh more than all others, by its own word."""
+    digest = "ab" * 32
+    reply = IdentifyReply(
+        code_hash=digest, student_hash=digest, vocabulary_hash=digest,
+        dataset_hash="", partition_id=0, num_partitions=3, num_records=records,
+        simulated=False, raw_prompts_allowed=False,
+    )  # fmt: skip
+    state = RoundState(server_round=1, expected=3)
+    state = take(QUERY_IDENTIFY, reply, Notes(), state, dataset=dataset, num_records=27)
+    assert bool(state.members) == fits
+    assert all("share (9), found 10" in line for line in state.failures)
+    assert len(state.failures) == (not fits)
 
 
 @pytest.mark.parametrize(
