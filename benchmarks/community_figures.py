@@ -122,7 +122,8 @@ def _line(axis: Axes, rows: Sequence[tuple[float, Any]], arm: str) -> None:
         [one["mean"] for _, one in rows],
         color=colour,
         linestyle=style,
-        marker="o" if style == "-" else None,
+        # A single value is no line.
+        marker="o" if style == "-" or len(values) == 1 else None,
         markersize=4,
         label=label,
     )

@@ -12,6 +12,10 @@ from fedcot.privacy.composition import epsilon_at_delta
 from fedcot.privacy.rank import RankChannel
 from fedcot.privacy.shapes import best_staircase, neighbour_utility
 from fedcot.privacy.vocabulary import Vocabulary, world_vocabulary
+from fedcot.report.communities_table import (
+    communities_markdown,
+    findings_markdown,
+)
 from fedcot.report.hardware_table import hardware_markdown
 from fedcot.report.privacy_tables import curve_markdown, words_markdown
 from fedcot.report.recorded_table import recorded_markdown
@@ -119,10 +123,15 @@ def test_the_readme_says_what_a_prompt_costs(repository):
         ("words", "english-words.json", words_markdown),
         ("recorded", "recorded.json", recorded_markdown),
         ("hardware", "hardware.json", hardware_markdown),
+        ("communities", "community.json", communities_markdown),
+        ("findings", "community.json", findings_markdown),
     ],
 )
-def test_the_readme_shows_the_other_tables_of_results(repository, mark, name, table):
-    readme = (repository / "README.md").read_text()
+def test_readme_and_docs_show_the_other_tables_of_results(
+    repository, mark, name, table
+):
+    page = "docs/communities.md" if mark in ("findings", "levels") else "README.md"
+    readme = (repository / page).read_text()
     begin, end = f"<!-- {mark}: begin -->", f"<!-- {mark}: end -->"
     shown = readme.split(begin)[1].split(end)[0].strip()
     assert shown == table(repository / "results" / name).strip()

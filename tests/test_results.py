@@ -103,3 +103,43 @@ def test_on_english_words_ranks_keep_more_than_scores(words: dict[str, dict]) ->
     assert words["rank"][everywhere] >= 5 * words["exponential"][everywhere]
     assert words["adaptive"]["near"] >= words["rank"]["near"]
     assert words["adaptive"]["perplexity"] < words["rank"]["perplexity"]
+
+
+@pytest.fixture(scope="module")
+def community() -> dict:
+    return json.loads((RESULTS / "community.json").read_text(encoding="utf-8"))
+
+
+def test_every_coalition_of_four_communities_was_run_over_five_seeds(
+    community: dict,
+) -> None:
+    assert len(community["seeds"]) == 5
+    rows = community["utility"]["own_test"]
+    assert len(rows) == 4
+    for row in rows.values():
+        assert len(row["coalitions"]) == 2**4 - 1
+        for one in row["coalitions"].values():
+            assert one["mean"] == pytest.approx(sum(one["per_seed"]) / 5, abs=1e-4)
+            assert one["low"] < one["mean"] < one["high"]
+
+
+def test_a_badly_served_community_gains_from_a_coalition(community: dict) -> None:
+    harbor = community["utility"]["own_test"]["harbor"]
+    together = harbor["coalitions"]["library+bakery+colony+harbor"]
+    assert together["low"] > harbor["provider"]["high"]
+    assert together["low"] > harbor["coalitions"]["harbor"]["high"]
+    win = min(community["winners"], key=lambda one: one["p_both"])
+    assert win["community"] == "harbor"
+    assert win["p_both_corrected"] < 0.01
+
+
+def test_every_factor_has_a_curve_and_a_finding(community: dict) -> None:
+    told = {one["factor"]: one["text"] for one in community["findings"]}
+    assert told.keys() >= community["factors"].keys()
+    for name in ("diversity", "examples", "members", "communities", "granularity"):
+        places = community["factors"][name]["places"]
+        assert len(places) >= 3
+        for _, point in places:
+            found = community["points"][point]["arms"]["pooled"]["own"]["all"]
+            assert found["low"] < found["mean"] < found["high"]
+            assert community["points"][point]["failures"] == 0

@@ -256,7 +256,8 @@ def check_said(run, caplog) -> None:
         one.getMessage() for one in caplog.records if "audit" in one.getMessage()
     )
     assert "needs pooled traces, in a simulation" in line
-    assert "simulation with pooled" in audit_section(read_run(run.path)).problem
+    with pytest.raises(ConfigError, match="simulation with pooled"):
+        audit_section(read_run(run.path))
 
 
 def test_in_a_deployment_it_says_why_there_is_none(tmp_path, provider, caplog):
