@@ -1,15 +1,21 @@
 """A local grid that keeps everything that clients send, so that tests can search it."""
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from flwr.app import Message, RecordDict
 
 from fedcot.records import serialise
+from strategies import talking
+from strategies.exchange import wait_for_nodes
 from strategies.local_grid import Handler, as_deployed
 from strategies.local_grid import LocalGrid as PlainGrid
 
 __all__ = ["LocalGrid", "as_deployed"]
+
+# All nodes are there from the start: nothing is waited for until their number settles.
+talking.wait_for_nodes = partial(wait_for_nodes, settle=0.0)
 
 
 class LocalGrid(PlainGrid):

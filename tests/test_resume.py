@@ -63,10 +63,11 @@ def test_a_run_goes_on_where_its_teacher_failed(tmp_path):
 
 
 def test_a_resumed_run_gives_what_an_unbroken_one_gives(tmp_path):
-    whole, _ = federate(tiny_config(tmp_path / "whole"))
+    arms = {"arms": "distil,fedcot"}
+    whole, _ = federate(tiny_config(tmp_path / "whole", **arms))
     with pytest.raises(TeacherError):
-        federate(tiny_config(tmp_path / "broken"), teacher=FailingTeacher(2))
-    mended, _ = federate(tiny_config(tmp_path / "broken", resume=True))
+        federate(tiny_config(tmp_path / "broken", **arms), teacher=FailingTeacher(2))
+    mended, _ = federate(tiny_config(tmp_path / "broken", resume=True, **arms))
     for key in ("accuracy", "filters", "num_rounds"):
         assert summary_of(mended)[key] == summary_of(whole)[key]
 
@@ -74,11 +75,12 @@ def test_a_resumed_run_gives_what_an_unbroken_one_gives(tmp_path):
 def test_only_a_run_that_ended_early_can_go_on(tmp_path):
     with pytest.raises(ConfigError, match="must be a run directory"):
         check_resumable(tmp_path)
-    run, _ = federate(tiny_config(tmp_path / "done"))
+    small = {"arms": "fedcot", "num_server_rounds": 1}
+    run, _ = federate(tiny_config(tmp_path / "done", **small))
     with pytest.raises(ConfigError, match=r"found .* completed"):
         check_resumable(run.path)
     with pytest.raises(ConfigError, match="completed"):
-        federate(tiny_config(tmp_path / "done", resume=True))
+        federate(tiny_config(tmp_path / "done", resume=True, **small))
 
 
 def test_two_processes_do_not_work_on_one_run(tmp_path):

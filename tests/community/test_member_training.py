@@ -114,6 +114,9 @@ def test_it_goes_on_from_what_it_is_given(tmp_path, calls):
     assert same(calls[0]["start"], public)
     assert same(calls[1]["start"], given)
     assert calls[0]["seed"] != calls[1]["seed"]
+    other = of(tmp_path, partition=1)
+    train(other, traces_of(other))
+    assert same(calls[2]["start"], public)
 
 
 @pytest.mark.parametrize("number", [0, -1, 3])

@@ -160,8 +160,9 @@ def test_a_trace_withdrawn_between_two_starts_is_not_used(
     read.clear()
     run, grid = gather(settings(folder, num_server_rounds=2, resume=True), provider)
     resumed = list(read)
-    # The others' adapters of the first round are there; this one's are made anew.
-    assert resumed
+    # The others' adapters of the first round are there. This one's are made anew, and
+    # so is the second round, which goes on from another mean, and the pool.
+    assert len(resumed) == 1 + 3 + 1
     assert not any(gone in text for text in resumed)
     assert not any(gone.encode() in sent for _, sent in grid.uplink)
     summary = summary_of(run)

@@ -49,6 +49,10 @@ def test_a_coalition_distils_an_encoder_decoder(
         tuning=tuning,
         learning_rate=1e-3,
         hold_out=2,
+        coalitions="grand",
+        controls="none",
+        test_records=2,
+        max_new_tokens=2,
     )
     run, grid = gather(config, provider)
     summary = summary_of(run)

@@ -11,7 +11,7 @@ from fedcot.world import FAMILIES, draw_problems, split_of
 SPLITS = ("pretraining", "train", "validation", "test", "bank")
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(seed=st.integers(0, 2**32), other=st.integers(0, 2**32))
 def test_no_two_splits_share_a_problem(seed: int, other: int) -> None:
     drawn = {

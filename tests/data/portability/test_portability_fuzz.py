@@ -107,7 +107,8 @@ def _run(tmp_path, count, seed):
             assert trace.question
             # What was not one text before must not leak into the answer.
             assert "<think>" not in trace.answer or trace.provider
-            json.dumps([trace.question, trace.answer]).encode()
+            # No half of a surrogate pair.
+            "".join((trace.question, trace.reasoning, trace.answer)).encode()
     return given
 
 
