@@ -11,6 +11,8 @@ from fedcot.plain_text import normalize
 
 PREDICT, EXPLAIN, ADAPT = "predict:", "explain:", "adapt:"
 QUESTION, RATIONALE, ANSWER = "question:", "rationale:", "answer:"
+# What a model that learns from examples says their rule behind; no task's own marker.
+HINT = "hint:"
 MARKERS = (PREDICT, EXPLAIN, ADAPT, QUESTION, RATIONALE, ANSWER)
 
 
