@@ -15,6 +15,7 @@ from fedcot.privacy.vocabulary import Vocabulary, world_vocabulary
 from fedcot.report.communities_table import (
     communities_markdown,
     findings_markdown,
+    levels_markdown,
 )
 from fedcot.report.hardware_table import hardware_markdown
 from fedcot.report.privacy_tables import curve_markdown, words_markdown
@@ -125,6 +126,7 @@ def test_the_readme_says_what_a_prompt_costs(repository):
         ("hardware", "hardware.json", hardware_markdown),
         ("communities", "community.json", communities_markdown),
         ("findings", "community.json", findings_markdown),
+        ("levels", "svamp-levels.json", levels_markdown),
     ],
 )
 def test_readme_and_docs_show_the_other_tables_of_results(

@@ -143,3 +143,15 @@ def test_every_factor_has_a_curve_and_a_finding(community: dict) -> None:
             found = community["points"][point]["arms"]["pooled"]["own"]["all"]
             assert found["low"] < found["mean"] < found["high"]
             assert community["points"][point]["failures"] == 0
+
+
+def test_six_levels_of_real_rationales_grow_in_aggregate_but_not_in_each() -> None:
+    found = json.loads((RESULTS / "svamp-levels.json").read_text(encoding="utf-8"))
+    written = found["levels"]["written"]
+    assert found["levels"]["joined"] == 698
+    assert written["medians"] == sorted(set(written["medians"]))
+    assert len(written["medians"]) == 6
+    assert 0 < written["monotone"] < 0.5
+    for name, variant in found["variants"].items():
+        arm = "standalone" if name == "0" else "distil"
+        assert variant["summary"]["accuracy"][arm]["n"] == 3

@@ -114,8 +114,29 @@ def levels_markdown(path: Path) -> str:
         f"the questions, all along for {written['monotone']:.2f}. From "
         f"`{path.parent.name}/{path.name}`, written by `make results-levels`."
     )
-    lines += ["", note]
+    lines += ["", note, "", _apart(result["variants"])]
     return "\n".join(lines)
+
+
+def _apart(variants: Mapping[str, Any]) -> str:
+    """Say whether the intervals of any two levels leave each other out."""
+    found = {
+        _level(name): variant["summary"]["accuracy"]["distil"]
+        for name, variant in variants.items()
+        if name != "0"
+    }
+    pairs = [
+        f"{better} above {worse}"
+        for better, high in found.items()
+        for worse, low in found.items()
+        if high["low"] > low["high"]
+    ]
+    if not pairs:
+        return (
+            "No level is shown to differ from another: all intervals of accuracy "
+            "overlap, and so small a student hardly ever answers rightly."
+        )
+    return f"Accuracies whose intervals do not overlap: level {'; '.join(pairs)}."
 
 
 def _level(name: str) -> str:
