@@ -93,7 +93,6 @@ def split_revision(source: str) -> tuple[str, str | None]:
 
 def is_hub_id(source: str) -> bool:
     """Whether a source is looked up at Hugging Face: no folder, and ``owner/name``."""
-    """Whether a source is written like a Hugging Face id and is no local folder."""
     name, revision = split_revision(source)
     parts = name.split("/")
     plain = all(part and not part.startswith((".", "~")) for part in parts)

@@ -406,6 +406,25 @@ def test_a_node_that_remembers_earlier_runs_raises_what_is_reported(
     assert line["record_epsilon_max"] == 240.0
 
 
+def test_what_a_node_charged_at_a_delta_is_stated_at_it(tmp_path, monkeypatch):
+    def remembers(reply):
+        return dataclasses.replace(
+            reply, spent_record_epsilon=240.0, spent_record_delta=3e-6
+        )
+
+    losing(monkeypatch, remembers, partition=1)
+    config = tiny_config(
+        tmp_path / "a", arms="fedcot", num_server_rounds=1, test_tape=False
+    )
+    summary = summary_of(federate(config, count=2)[0])
+    line = summary["privacy"]["per_arm"]["fedcot"]
+    assert line["record_epsilon_max"] == "inf"
+    assert line["record_epsilon_at_delta"] == 240.0
+    assert line["delta"] == pytest.approx(config.delta + 3e-6)
+    assert summary["account"]["charged_epsilon"] == pytest.approx(240.0)
+    assert summary["account"]["delta"] == 3e-6
+
+
 def test_one_simulated_node_among_others_makes_the_metrics_sent(tmp_path):
     config = tiny_config(
         tmp_path / "a", arms="fedcot", num_server_rounds=1, test_tape=False
