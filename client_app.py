@@ -30,9 +30,17 @@ from fedcot.records import (
     PerturbRequest,
     Wire,
 )
+from fedcot.settings import SOCIAL
+from fedcot.social.messages import (
+    BallotRequest,
+    ExamplesRequest,
+    InstructionRequest,
+    PromptsRequest,
+)
+from fedcot.social.teacher_client import TeacherClient
 
 Request = TypeVar("Request", bound=Wire)
-Side = TypeVar("Side", Node, Member)
+Side = TypeVar("Side")
 logger = logging.getLogger("flwr.fedcot")
 app = ClientApp()
 
@@ -40,7 +48,7 @@ app = ClientApp()
 @app.query("identify")
 def identify(message: Message, context: Context) -> Message:
     """Say who this node is."""
-    return _answer(message, context, IdentifyRequest, Node.identify, Node)
+    return _answer(message, context, IdentifyRequest, _identify, _identified)
 
 
 @app.query("perturb")
@@ -83,6 +91,44 @@ def generator(message: Message, context: Context) -> Message:
 def students(message: Message, context: Context) -> Message:
     """Score students of coalitions on this member's questions."""
     return _answer(message, context, StudentsRequest, Member.score, Member)
+
+
+@app.query("examples")
+def examples(message: Message, context: Context) -> Message:
+    """Write demonstrations after private ones."""
+    return _answer(
+        message, context, ExamplesRequest, TeacherClient.teach, TeacherClient
+    )
+
+
+@app.query("instruction")
+def instruction(message: Message, context: Context) -> Message:
+    """Write an instruction after private demonstrations."""
+    return _answer(
+        message, context, InstructionRequest, TeacherClient.instruct, TeacherClient
+    )
+
+
+@app.query("ballot")
+def ballot(message: Message, context: Context) -> Message:
+    """Vote on what all teacher clients wrote."""
+    return _answer(message, context, BallotRequest, TeacherClient.vote, TeacherClient)
+
+
+@app.evaluate("prompts")
+def prompts(message: Message, context: Context) -> Message:
+    """Score students that are prompts on this client's questions."""
+    return _answer(message, context, PromptsRequest, TeacherClient.score, TeacherClient)
+
+
+def _identified(config: RunConfig, owner: Owner) -> Node | TeacherClient:
+    """Return whoever speaks for this node in the run's mode."""
+    side = TeacherClient if config.mode == SOCIAL else Node
+    return side(config, owner)
+
+
+def _identify(side: Node | TeacherClient, request: IdentifyRequest) -> Wire:
+    return side.identify(request)
 
 
 def _answer(

@@ -26,7 +26,7 @@ from fedcot.privacy.selection import SelectionChannel
 from fedcot.report.model_card import write_cards
 from fedcot.resuming import check_resuming
 from fedcot.runs import RunDirectory, default_root
-from fedcot.settings import COMMUNITY
+from fedcot.settings import COMMUNITY, SOCIAL
 from fedcot.tasks.registry import configured_task
 from fedcot.teacher.configured import configured_teacher
 from fedcot.teacher.teacher import Teacher
@@ -34,10 +34,11 @@ from strategies import AccountedStrategy, FedCoT, Public, Results
 from strategies.accounting import configured_accountant
 from strategies.community_run import run_community
 from strategies.evolution import BankEvolution
-from strategies.opening import opened_run
+from strategies.opening import known_artefacts, opened_run
 from strategies.privacy_report import privacy_report
 from strategies.requests import planned_steps
 from strategies.results import FAILED
+from strategies.social_run import run_social
 
 logger = logging.getLogger("flwr.fedcot")
 app = ServerApp()
@@ -80,6 +81,8 @@ def run(grid: Grid, config: RunConfig, teacher: Teacher | None = None) -> RunDir
     FedcotError
         The run failed; its summary says why.
     """
+    if config.mode == SOCIAL:
+        return run_social(grid, config)
     if config.mode == COMMUNITY:
         return run_community(grid, config, _public(config), teacher)
     if config.resume:
@@ -94,7 +97,11 @@ def run(grid: Grid, config: RunConfig, teacher: Teacher | None = None) -> RunDir
             cache_root=default_root(),
             vocabulary=public.vocabulary,
         )
-    with opened_run(config, public, teacher) as (directory, run_key):
+    artefacts = known_artefacts(config, public)
+    with opened_run(config, artefacts=artefacts, teacher=teacher.describe()) as (
+        directory,
+        run_key,
+    ):
         strategy = FedCoT(
             config,
             teacher=teacher,

@@ -17,7 +17,7 @@ from fedcot.config import RunConfig
 from fedcot.data.partition import partition_size, partition_sizes
 from fedcot.errors import ConfigError
 from fedcot.report.reader import nats
-from fedcot.settings import COMMUNITY, UNBOUNDED_MECHANISMS
+from fedcot.settings import COMMUNITY, SOCIAL, UNBOUNDED_MECHANISMS
 
 if TYPE_CHECKING:
     from fedcot.privacy.accounting import DpTraining, PrivacyPlan
@@ -334,6 +334,10 @@ def worst_of(arms: Mapping[str, ArmEpsilons]) -> str:
 
 def plan_arms(config: RunConfig, plan: PrivacyPlan) -> dict[str, ArmEpsilons]:
     """Return what every arm, or way of sharing, of a configuration will give away."""
+    if config.mode == SOCIAL:
+        from fedcot.social.costs import teaching_epsilons
+
+        return teaching_epsilons(config)
     if config.mode == COMMUNITY:
         from fedcot.community.costs import sharing_epsilons
 

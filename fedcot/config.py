@@ -19,12 +19,15 @@ from fedcot.arms import needs_raw_prompts
 from fedcot.community.setting_rules import check_communities
 from fedcot.community.settings import PERTURBED, CommunitySettings
 from fedcot.errors import ConfigError
+from fedcot.evaluation.audit_settings import AuditSettings, check_canaries
 from fedcot.rules import Scalar, key_of, shown
 from fedcot.settings import (
     COMMUNITY,
     DATASET,
+    FEDCOT,
     FULL,
     RECORDED,
+    SOCIAL,
     WORLD,
     WORLD_PARTITIONERS,
     DataSettings,
@@ -33,12 +36,16 @@ from fedcot.settings import (
     PrivacySettings,
     TeacherSettings,
 )
+from fedcot.social.setting_rules import check_social
+from fedcot.social.settings import WORLD_TASK, SocialSettings
 from fedcot.teacher_source import checked_base_url, is_endpoint
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(
     # The last group comes first in the order of the fields.
+    AuditSettings,
+    SocialSettings,
     CommunitySettings,
     LearningSettings,
     PrivacySettings,
@@ -93,7 +100,7 @@ class RunConfig(
             )
         if self.tuning == FULL:
             self._check_full_tuning()
-        asks = self.mode != COMMUNITY or bool(self.arm_names)
+        asks = self.mode == FEDCOT or bool(self.arm_names)
         if asks and self.records_per_round > self.num_records:
             raise ConfigError(
                 f"`records-per-round` must be at most `num-records` "
@@ -111,6 +118,8 @@ class RunConfig(
                 "`-c raw-to-endpoint=true` if it may see private questions."
             )
         check_communities(self)
+        check_social(self)
+        check_canaries(self)
         if self.dataset == WORLD:
             self._check_world()
         else:
@@ -145,7 +154,9 @@ class RunConfig(
             "teacher": self.teacher == RECORDED,
             "vocabulary": self.vocabulary == DATASET,
             "bank": self.bank == DATASET,
-            "partitioner": self.partitioner not in WORLD_PARTITIONERS,
+            "partitioner": (
+                self.partitioner not in WORLD_PARTITIONERS and not self._holds_a_task
+            ),
             "public-share": self.public_share > 0,
         }
         for key, is_set in needs.items():
@@ -185,12 +196,20 @@ class RunConfig(
             )
 
     @property
+    def _holds_a_task(self) -> bool:
+        """Whether teacher clients hold a task that has a split of its own."""
+        return self.mode == SOCIAL and self.task != WORLD_TASK
+
+    @property
     def arm_names(self) -> tuple[str, ...]:
         """The arms in the order given.
 
         In mode community nothing is compared but what communities share, and of the
-        arms there is the one that perturbs questions, if they share such traces.
+        arms there is the one that perturbs questions, if they share such traces. In
+        mode social there is none: no teacher answers a client's question.
         """
+        if self.mode == SOCIAL:
+            return ()
         if self.mode == COMMUNITY:
             return ("fedcot",) if PERTURBED in self.sharing_names else ()
         return rules.split_list(self.arms)

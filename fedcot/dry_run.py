@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -17,7 +17,7 @@ from fedcot.config import RunConfig
 from fedcot.earlier_runs import earlier_seconds
 from fedcot.errors import ConfigError, FedcotError
 from fedcot.launch import nodes_of
-from fedcot.settings import COMMUNITY, DATASET, RECORDED, WORLD
+from fedcot.settings import COMMUNITY, DATASET, RECORDED, SOCIAL, WORLD
 
 if TYPE_CHECKING:
     from fedcot.data.schema import Record
@@ -42,7 +42,8 @@ def dry_run(config: RunConfig, *, num_supernodes: int | None = None) -> dict[str
     -------
     dict
         `config`, `nodes`, `models`, `data`, `teacher_labels`, `partitions`, `chance`,
-        `prompts`, `privacy`, `community`, `memory`, `time`, `downloads` and `problems`.
+        `prompts`, `privacy`, `community`, `social`, `memory`, `time`, `downloads` and
+        `problems`.
         A part that failed, or that the mode has not, is empty; what failed has a line
         in `problems`. Prompts are rendered on public texts only.
     """
@@ -83,6 +84,7 @@ class _Parts:
             **(self._try(self._clients) or {"partitions": [], "chance": None}),
             "privacy": self._try(self._privacy),
             "community": self._try(self._community),
+            "social": self._try(self._social),
             "memory": self._try(self._memory),
             "time": self._try(self._time),
             "downloads": self.downloads,
@@ -109,6 +111,8 @@ class _Parts:
         return {}
 
     def _models(self) -> dict[str, Any]:
+        if self.config.mode == SOCIAL:
+            return self._said_by()
         from fedcot.teacher_source import is_local
 
         student = self._try(lambda: self._model(self.config.student, "student"))
@@ -120,6 +124,17 @@ class _Parts:
             teacher = self._try(lambda: self._model(self.config.teacher, "teacher"))
         self._try(self._model_settings)
         return {"student": student, "teacher": teacher}
+
+    def _said_by(self) -> dict[str, Any]:
+        """Return the models of teacher clients and of the student."""
+        from fedcot.social.outline import model_sources
+        from fedcot.teacher_source import is_endpoint
+
+        found = {}
+        for place, (key, source) in enumerate(model_sources(self.config)):
+            where = "endpoint, not asked" if is_endpoint(source) else "in this process"
+            found[f"{key} {place}"] = {"source": source, "found": where}
+        return found
 
     def _model_settings(self) -> dict[str, Any]:
         from fedcot.preflight import check_model_settings
@@ -193,7 +208,7 @@ class _Parts:
         from fedcot.data.partition import load_partition
         from fedcot.tasks.registry import configured_task
 
-        if self.awaits_data:
+        if self.awaits_data or self.config.mode == SOCIAL:
             return {}
         task = configured_task(self.config)
         sizes, guesses = [], []
@@ -206,6 +221,8 @@ class _Parts:
 
     def _prompts(self) -> dict[str, Any]:
         """Return what teacher and student would read for a public question."""
+        if self.config.mode == SOCIAL:
+            return {}
         from fedcot.community.level_prompts import level_prompt
         from fedcot.tasks.registry import configured_task
 
@@ -262,7 +279,18 @@ class _Parts:
 
         return outline(self.config, self.clients, self.planned)
 
+    def _social(self) -> dict[str, Any]:
+        """Return what teacher clients say and what leaves them, in mode social."""
+        if self.config.mode != SOCIAL:
+            return {}
+        from fedcot.social.outline import check_teaching, outline
+
+        check_teaching(self.config, self.clients)
+        return outline(self.config, self.clients)
+
     def _memory(self) -> dict[str, Any]:
+        if self.config.mode == SOCIAL:
+            return {"lines": [f"{UNKNOWN}: models are only loaded and asked"]}
         from fedcot.memory import estimate, shortage
 
         needed = estimate(self.config, num_supernodes=self.nodes)
@@ -316,51 +344,6 @@ def public_question(config: RunConfig) -> str:
         if config.public_share and (public := load_dataset(config).public):
             return public[0].question
     return task.question([f"[{name}]" for name, _ in task.fields])
-
-
-def lines_of(found: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a dry run for a person; problems come last."""
-    for role, model in found["models"].items():
-        if model:
-            yield f"{role}: {model['source']} ({model['found']})"
-    yield from data_lines(found)
-    sizes = found["partitions"]
-    if sizes:
-        train = ", ".join(str(size["train"]) for size in sizes)
-        yield f"clients: {len(sizes)}, training records {train}"
-        yield f"test records: {', '.join(str(size['test']) for size in sizes)}"
-    if found["chance"]:
-        yield f"guessing would be right with probability {found['chance']:.3f}"
-    for part in ("community", "privacy", "memory"):
-        yield from (f"{part}: {line}" for line in found[part].get("lines", ()))
-    yield f"seconds: {found['time'].get('seconds')} ({found['time'].get('why')})"
-    for problem in found["problems"]:
-        yield f"PROBLEM {problem}"
-
-
-def data_lines(found: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what was read from a dataset and the prompts made of a public question."""
-    data = found["data"]
-    if data.get("found"):
-        yield f"dataset: {data['dataset']} ({data['found']})"
-    for split, rows in data.get("rows", {}).items():
-        skipped = data["skipped"].get(split, {})
-        left_out = ", ".join(f"{count} {why}" for why, count in skipped.items())
-        yield (
-            f"{split}: {rows} rows, left out {left_out or 'none'}, cleaned "
-            f"{data['cleaned'].get(split, 0)}"
-        )
-    if data.get("used"):
-        used = ", ".join(f"{name} {count}" for name, count in data["used"].items())
-        yield f"records: {used}"
-    for split, labels in found["teacher_labels"].items():
-        yield (
-            f"teacher's answers in {split}: {labels['right']} of {labels['rows']} "
-            f"right, {labels['unparsed']} not readable"
-        )
-    for name, text in found["prompts"].items():
-        yield f"prompt of {name.replace('_', ', ')}, on a public question:"
-        yield from (f"    {line}" for line in text.splitlines())
 
 
 @contextmanager

@@ -29,7 +29,13 @@ from fedcot.mechanism import (
     vocabulary_hash,
 )
 from fedcot.models.sources import artefact_hash
-from fedcot.node_checks import check_delta, check_shared, check_sources, own_config
+from fedcot.node_checks import (
+    check_audit_run,
+    check_delta,
+    check_shared,
+    check_sources,
+    own_config,
+)
 from fedcot.node_pairs import used_indices
 from fedcot.node_runs import run_name
 from fedcot.node_state import Owner, PairStore, private_files
@@ -87,6 +93,7 @@ class Node:
                 f"({owner.num_partitions}), found {config.num_partitions}; pass "
                 "`-c num-partitions=0`."
             )
+        check_audit_run(config, owner)
         self.config = own_config(config, owner)
         self.owner = owner
 

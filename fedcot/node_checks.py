@@ -12,6 +12,22 @@ from fedcot.records import PerturbRequest
 from fedcot.settings import DATASET, UNBOUNDED_MECHANISMS, WORLD
 
 
+def check_audit_run(config: RunConfig, owner: Owner) -> None:
+    """Refuse an audit run on a deployed node: made-up secrets are for simulations.
+
+    Raises
+    ------
+    ConfigError
+        The run inserts canaries.
+    """
+    if config.canaries and not owner.simulated:
+        raise ConfigError(
+            "`canaries` must be 0 on a deployed node, whose records are not mixed with "
+            f"made-up secrets, found {config.canaries}; pass `-c canaries=0`, and "
+            "audit a simulated run."
+        )
+
+
 def check_sources(owner: Owner, request: PerturbRequest) -> None:
     """Refuse to send questions without a finite epsilon.
 

@@ -62,6 +62,12 @@ class Owner:
         Whose member this node is; empty for none.
     partners : tuple of str
         Communities that may be in one coalition with it, its own among them.
+    client_model : str
+        The model that a deployed teacher client reads its private examples with, one
+        source as in the setting of that name; a run cannot choose another one.
+    allow_sharing : bool
+        Whether texts that its model writes after private examples, and votes, may be
+        sent without any epsilon.
     """
 
     partition_id: int
@@ -75,6 +81,8 @@ class Owner:
     dataset: str = ""
     community: str = ""
     partners: tuple[str, ...] = ()
+    client_model: str = ""
+    allow_sharing: bool = False
 
     @classmethod
     def from_node_config(cls, node_config: Mapping[str, Any]) -> Self:
@@ -121,6 +129,8 @@ class Owner:
             partners=tuple(
                 filter(None, split_list(str(node_config.get("partners", ""))))
             ),
+            client_model=_one_model(node_config, "client-model"),
+            allow_sharing=_flag(node_config, "allow-sharing") or simulated,
         )
 
     def folder(self, run_dir: str) -> Path:
@@ -230,6 +240,16 @@ def _flag(node_config: Mapping[str, Any], key: str) -> bool:
             f"`{key}` must be true or false in the node config, found {value!r}."
         )
     return value
+
+
+def _one_model(node_config: Mapping[str, Any], key: str) -> str:
+    value = node_config.get(key, "")
+    if type(value) is not str or "," in value:
+        raise ConfigError(
+            f"`{key}` must name one model in the node config, found {value!r}; pass "
+            f"for example --node-config '{key}=\"/srv/model\"'."
+        )
+    return value.strip()
 
 
 def _limit(node_config: Mapping[str, Any], key: str) -> float:

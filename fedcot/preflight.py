@@ -21,7 +21,7 @@ from fedcot.data.partition import partition_sizes
 from fedcot.errors import ConfigError
 from fedcot.resuming import check_resuming
 from fedcot.runs import check_free, check_resumable
-from fedcot.settings import COMMUNITY, RECORDED
+from fedcot.settings import COMMUNITY, RECORDED, SOCIAL
 from fedcot.teacher_source import is_local
 
 
@@ -45,6 +45,11 @@ def check_run(config: RunConfig, *, num_supernodes: int, run_dir: Path) -> None:
     check_nodes(config, num_supernodes)
     _check_run_dir(config, run_dir)
     clients = config.num_partitions or num_supernodes
+    if config.mode == SOCIAL:
+        from fedcot.social.outline import check_teaching
+
+        check_teaching(config, clients)
+        return
     _check_data(config, clients)
     plan = plan_run(config, world_channel(config), num_partitions=clients)
     check_prompt_epsilon(config, plan)

@@ -19,7 +19,7 @@ NEUTRAL = frozenset(name.replace("_", "-") for name in NEUTRAL_SETTINGS)
 
 
 def check_resuming(config: RunConfig) -> None:
-    """Refuse to go on with a run that releases noised sums.
+    """Refuse to go on with a run that releases noised sums or private votes.
 
     What was sent before the run ended would be noised and sent once more.
 
@@ -31,11 +31,13 @@ def check_resuming(config: RunConfig) -> None:
     for key, noise in (
         ("server-noise-multiplier", config.server_noise_multiplier),
         ("noise-multiplier", config.noise_multiplier),
+        ("vote-epsilon", config.vote_epsilon),
     ):
         if noise > 0:
             raise ConfigError(
                 f"`{key}` must be 0 in a run that goes on after it ended early, found "
-                f"{noise}: noised adapters would be released twice; start a new run."
+                f"{noise}: what was drawn with noise would be released twice; start a "
+                "new run."
             )
 
 

@@ -39,10 +39,17 @@ LORA: Final = "lora"
 FULL: Final = "full"
 TUNINGS: Final = (LORA, FULL)
 WORLD_PARTITIONERS: Final = ("domain", "iid")
-PARTITIONERS: Final = (*WORLD_PARTITIONERS, "dirichlet", "label", "natural-id")
+PARTITIONERS: Final = (
+    *WORLD_PARTITIONERS,
+    "dirichlet",
+    "label",
+    "natural-id",
+    "size",
+)
 FEDCOT: Final = "fedcot"
 COMMUNITY: Final = "community"
-MODES: Final = (FEDCOT, COMMUNITY)
+SOCIAL: Final = "social"
+MODES: Final = (FEDCOT, COMMUNITY, SOCIAL)
 WORLD: Final = "world"
 # Where a vocabulary or a bank is made of the dataset's public share.
 DATASET: Final = "dataset"
@@ -60,8 +67,8 @@ class DataSettings:
     mode: str = setting(
         FEDCOT,
         one_of(*MODES),
-        "way of sharing reasoning: rationales of perturbed prompts, or the traces of "
-        "communities",
+        "way of sharing reasoning: rationales of perturbed prompts, the traces of "
+        "communities, or what teacher clients say in natural language",
     )
     dataset: str = setting(
         WORLD,
@@ -105,8 +112,8 @@ class DataSettings:
         "domain",
         one_of(*PARTITIONERS),
         "how training records are split: one domain per client, all mixed, shares of "
-        "labels drawn from a Dirichlet distribution, one label per client, or by the "
-        "mapping's natural id",
+        "labels drawn from a Dirichlet distribution, one label per client, by the "
+        "mapping's natural id, or in Dirichlet sizes (mode social only)",
     )
     dirichlet_alpha: float = setting(
         0.5,

@@ -210,6 +210,7 @@ class CommunityResults:
             "mode": config.mode,
             "mechanism": "none",
             "seed": config.seed,
+            "canaries": config.canaries,
             "num_partitions": len(state.members),
             "num_rounds": state.server_round,
             "accuracy": self.accuracy(),

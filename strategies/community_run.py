@@ -19,7 +19,7 @@ from strategies.accounting import configured_accountant
 from strategies.community import Community
 from strategies.community_privacy import community_privacy
 from strategies.community_requests import planned_trainings
-from strategies.opening import opened_run
+from strategies.opening import known_artefacts, opened_run
 from strategies.requests import Public
 from strategies.results import COMPLETED, FAILED, Results
 
@@ -55,7 +55,11 @@ def run_community(
         provider = configured_teacher(
             config, task=public.task, cache_root=default_root()
         )
-    with opened_run(config, public, provider) as (directory, run_key):
+    artefacts = known_artefacts(config, public)
+    with opened_run(config, artefacts=artefacts, teacher=provider.describe()) as (
+        directory,
+        run_key,
+    ):
         strategy = Community(
             config,
             provider=provider,

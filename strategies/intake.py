@@ -21,7 +21,7 @@ from fedcot.records import (
     IdentifyReply,
     PerturbReply,
 )
-from fedcot.settings import WORLD
+from fedcot.settings import SOCIAL, WORLD
 from strategies.events import PromptsEvent, TrainingEvent
 from strategies.exchange import Answer
 from strategies.results import Results
@@ -252,7 +252,10 @@ def take_identity(state: RoundState, answer: Answer, results: Results) -> None:
         )
     # Weights and rates follow from this number. Of own data nobody else knows it.
     share = results.config.num_records // max(1, state.expected)
-    if results.config.dataset == WORLD and reply.num_records > share:
+    # Canaries of an audit run come on top.
+    share += results.config.canaries * results.config.canary_repeats
+    splits_evenly = results.config.dataset == WORLD and results.config.mode != SOCIAL
+    if splits_evenly and reply.num_records > share:
         raise WireError(
             f"`num-records` must be at most a node's share ({share}), found "
             f"{reply.num_records}."

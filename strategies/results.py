@@ -283,6 +283,7 @@ class Results:
             "mode": self.config.mode,
             "mechanism": self.config.mechanism,
             "seed": self.config.seed,
+            "canaries": self.config.canaries,
             "num_partitions": num_partitions,
             "num_rounds": num_rounds,
             "accuracy": self.accuracy(),

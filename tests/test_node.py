@@ -77,6 +77,17 @@ def request(run_dir, **changes) -> PerturbRequest:
             {**DEPLOYED, "state-dir": "/a", "max-record-epsilon": float("nan")},
             "`max-record-epsilon` must be > 0",
         ),
+        (
+            {**DEPLOYED, "simulation": True, "allow-sharing": "yes"},
+            "`allow-sharing` must be true or false",
+        ),
+        *(
+            (
+                {**DEPLOYED, "simulation": True, "client-model": value},
+                "`client-model` must name one model",
+            )
+            for value in ("a,b", 7, True)
+        ),
         *(
             (
                 {**DEPLOYED, "simulation": True, "max-record-delta": value},
@@ -98,6 +109,16 @@ def test_every_owner_limits_the_deltas(tmp_path):
     assert simulated.max_record_delta == 1e-5
     chosen = deployed_owner(tmp_path, **{"max-record-delta": 0.25})
     assert chosen.max_record_delta == 0.25
+
+
+def test_an_owner_says_what_teaches_and_whether_it_may(tmp_path):
+    plain = deployed_owner(tmp_path)
+    assert (plain.client_model, plain.allow_sharing) == ("", False)
+    given = {"client-model": " /srv/model ", "allow-sharing": True}
+    allowed = deployed_owner(tmp_path, **given)
+    assert (allowed.client_model, allowed.allow_sharing) == ("/srv/model", True)
+    simulated = Owner.from_node_config({**DEPLOYED, "simulation": True})
+    assert simulated.allow_sharing
 
 
 def test_the_server_cannot_make_a_node_believe_it_is_simulated(tmp_path):

@@ -21,6 +21,8 @@ from fedcot.cli import (  # noqa: F401
     convert,
     data,
     export,
+    inspect,
+    memorization,
     plan,
     privacy,
     traces,

@@ -122,9 +122,10 @@ def _show_dry_run(
 ) -> NoReturn:
     """Print what a run would do; exit 2 where something is wrong."""
     from fedcot import dry_run
+    from fedcot.dry_run_lines import lines_of
 
     found = dry_run.dry_run(settings, num_supernodes=num_supernodes)
-    show(found, list(dry_run.lines_of(found)), as_json)
+    show(found, list(lines_of(found)), as_json)
     raise typer.Exit(2 if found["problems"] else 0)
 
 
@@ -186,11 +187,15 @@ def report(
 
 @app.command()
 def pretrain(
-    output: Annotated[Path, typer.Option(help="Folder for the three models.")],
+    output: Annotated[Path, typer.Option(help="Folder for the five models.")],
     seed: Annotated[int, typer.Option(help="Weights and data.")] = 0,
     as_json: JsonFlag = False,
 ) -> None:
-    """Rebuild the built-in models from a seed, with their training record."""
+    """Rebuild the built-in models from a seed, with their training record.
+
+    A finished model of the same settings in the folder is kept, so that a stopped call
+    goes on where it stopped, and a copy of fedcot_weights gets only what is missing.
+    """
     if output.exists() and not output.is_dir():
         raise ConfigError(
             f"`--output` must be a folder, found the file `{output}`; "
@@ -253,6 +258,7 @@ def _show_outcome(outcome: Outcome, *, as_json: bool) -> None:
             console.print(further)
         if community.is_community(outcome.summary):
             lines += _show_utility(outcome.run_dir)
+        lines += terminal.conversation_lines(outcome.summary)
         lines += terminal.privacy_lines(outcome.summary)
         lines += terminal.cost_lines(outcome.summary)
         lines.append(f"Report: {outcome.run_dir / 'report.html'}")

@@ -48,7 +48,8 @@ def show_mapping(
 
     The prompt shown is that of a public demonstration.
     """
-    from fedcot.dry_run import data_lines, examine_data
+    from fedcot.dry_run import examine_data
+    from fedcot.dry_run_lines import data_lines
     from fedcot.tasks.mapping import load_mapping
 
     mapping = load_mapping(name)

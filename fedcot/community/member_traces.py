@@ -116,19 +116,30 @@ class MemberTraces:
         return store
 
     def _ask(self, request: Request, store: TraceStore, folder: Path) -> None:
+        canaries = self._canaries()
+        planted = {trace.question for trace in canaries}
         history = ask_provider(
             self.provider(request),
-            self._node.partition.train,
+            [r for r in self._node.partition.train if r.question not in planted],
             config=self.config,
             task=self._node.task,
             behaviour=self._behaviour,
             rng=numpy_generator(self.config.seed, "scenario", self.owner.partition_id),
         )
-        store.add(history.traces)
+        store.add(history.traces + canaries)
         counts = asdict(history)
         del counts["traces"]
         # Last, so that a member that died meanwhile asks again; known traces stay.
         write_json(folder / HISTORY, counts)
+
+    def _canaries(self) -> tuple[Trace, ...]:
+        """Return the canaries that this member holds as traces; none but in audits."""
+        if not self.config.canaries:
+            return ()
+        from fedcot.evaluation.insertion import canary_traces
+
+        owner = self.owner
+        return canary_traces(self.config, owner.partition_id, owner.num_partitions)
 
     def offered(
         self, store: TraceStore, coalitions: tuple[Coalition, ...], *, limit: int = 0

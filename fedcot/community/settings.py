@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from fedcot import rules
 from fedcot.data.traces import Scope, TraceClass
 from fedcot.rules import at_least, list_of, one_of, setting
-from fedcot.settings import COMMUNITY
+from fedcot.settings import COMMUNITY, FEDCOT
 
 if TYPE_CHECKING:
     from fedcot.config import RunConfig
@@ -176,4 +176,6 @@ class CommunitySettings:
 
 def perturbs(config: RunConfig) -> bool:
     """Whether a run's mechanism has anything to do; communities may do without."""
-    return config.mode != COMMUNITY or PERTURBED in config.sharing_names
+    if config.mode == COMMUNITY:
+        return PERTURBED in config.sharing_names
+    return config.mode == FEDCOT

@@ -1,5 +1,6 @@
 """Which records each client holds: of the built-in world, or of a mapped dataset."""
 
+from dataclasses import replace
 from functools import lru_cache
 
 from fedcot.community.membership import load_member, member_size
@@ -9,7 +10,7 @@ from fedcot.data.partitioners import Splitting, partition_rows
 from fedcot.data.schema import Partition, Record
 from fedcot.errors import ConfigError
 from fedcot.seeding import numpy_generator
-from fedcot.settings import COMMUNITY, WORLD
+from fedcot.settings import COMMUNITY, SOCIAL, WORLD
 from fedcot.tasks.mapping import load_mapping
 from fedcot.world.families import CLIENT_NAMES, FAMILIES
 from fedcot.world.splits import DEEP_DEPTHS, TRAINED_DEPTHS, Split, draw_problems
@@ -34,6 +35,24 @@ def partition_sizes(config: RunConfig, num_partitions: int) -> tuple[int, ...]:
     ConfigError
         There are more partitions than records, or a dataset cannot be read.
     """
+    drawn = _drawn_sizes(config, num_partitions)
+    if not _holds_canary_records(config):
+        return drawn
+    from fedcot.evaluation.insertion import num_inserted
+
+    return tuple(
+        size + num_inserted(config, partition_id, num_partitions)
+        for partition_id, size in enumerate(drawn)
+    )
+
+
+def _holds_canary_records(config: RunConfig) -> bool:
+    """Whether canaries are among the records; in mode social they are elsewhere."""
+    return config.canaries > 0 and config.mode != SOCIAL
+
+
+def _drawn_sizes(config: RunConfig, num_partitions: int) -> tuple[int, ...]:
+    """Return how many records of the world or the dataset each client is dealt."""
     if config.mode == COMMUNITY:
         return (member_size(config, num_partitions),) * num_partitions
     if num_partitions > config.num_records:
@@ -88,7 +107,7 @@ def load_partition(
 
     Training and test records never share a question. Two clients of one domain of the
     world may, as in life; a record of a dataset has one holder, in the order of the
-    dataset's rows.
+    dataset's rows. The canaries of an audit run stand behind the training records.
 
     Raises
     ------
@@ -102,9 +121,24 @@ def load_partition(
         raise ValueError(
             f"`partition_id` must be in [0, {num_partitions}), found {partition_id}."
         )
+    partition = _dealt_partition(config, partition_id, num_partitions)
+    if not _holds_canary_records(config):
+        return partition
+    from fedcot.evaluation.insertion import canary_records
+
+    canaries = canary_records(
+        config, partition_id, num_partitions, domain=partition.train[0].domain
+    )
+    return replace(partition, train=partition.train + canaries)
+
+
+def _dealt_partition(
+    config: RunConfig, partition_id: int, num_partitions: int
+) -> Partition:
+    """Return the records of one client but for canaries."""
     if config.mode == COMMUNITY:
         return load_member(config, partition_id, num_partitions)
-    size = partition_sizes(config, num_partitions)[partition_id]
+    size = _drawn_sizes(config, num_partitions)[partition_id]
     if config.dataset != WORLD:
         return _load_dataset_partition(config, partition_id, num_partitions)
     domains = partition_domains(config, partition_id, num_partitions)

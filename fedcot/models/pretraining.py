@@ -1,8 +1,6 @@
-"""Train the built-in teacher, student base and public language model from a seed."""
+"""Train the built-in models from a seed: two pairs and the public language model."""
 
 import json
-import math
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -12,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
@@ -29,6 +28,12 @@ from fedcot.models.architectures import (
     teacher_config,
 )
 from fedcot.models.generation import generate_greedy
+from fedcot.models.in_context_scores import score_in_context
+from fedcot.models.in_context_training import (
+    STARTS,
+    InContextName,
+    build_in_context,
+)
 from fedcot.models.loading import CPU_ATTENTION, LoadedModel
 from fedcot.models.pretraining_data import (
     Pair,
@@ -42,44 +47,23 @@ from fedcot.models.pretraining_data import (
 from fedcot.models.pretraining_scores import score_pair
 from fedcot.models.public_lm import build_public_lm_tokenizer
 from fedcot.models.sequences import Batch, causal_batch, token_ids
-from fedcot.models.tokenizer import build_tokenizer
+from fedcot.models.tokenizer import build_in_context_tokenizer, build_tokenizer
+from fedcot.models.training_loop import (
+    Curve,
+    Schedule,
+    StepReport,
+    TokenSchedule,
+    fit,
+)
+from fedcot.models.workshop import Report, Trained, Workshop
 from fedcot.seeding import derive_seed, numpy_generator
 from fedcot.student.loss import example_losses
 from fedcot.world.families import GENERAL_NAMES
 from fedcot.world.splits import draw_problems
 
 RECORD_NAME = "training-record.json"
-TRAINING_NAME = "training.json"
 POOLED_BATCHES = 16
 ADAPTATION_KEEP = (0.7, 0.98)
-Report = Callable[[str, int, int, float], None]
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How one model is trained.
-
-    Attributes
-    ----------
-    steps : int
-        Optimizer steps.
-    batch_size : int
-        Pairs in a step.
-    learning_rate : float
-        Peak; 5 % linear warm-up, then half a cosine down to 2 % of the peak.
-    """
-
-    steps: int
-    batch_size: int = 64
-    learning_rate: float = 2e-3
-
-    def rate(self, step: int) -> float:
-        """Return the learning rate of a step (0-based)."""
-        warm_up = max(1, self.steps // 20)
-        if step < warm_up:
-            return self.learning_rate * (step + 1) / warm_up
-        share = (step - warm_up) / max(1, self.steps - warm_up)
-        return self.learning_rate * (0.51 + 0.49 * math.cos(math.pi * share))
 
 
 @dataclass(frozen=True)
@@ -92,6 +76,10 @@ class PretrainingPlan:
         The student's steps before the adaptation task joins in.
     num_adaptations : int
         Perturbed public questions for that task.
+    test_per_family : int
+        Problems of the world.
+    test_rules : int
+        Held-out rules of each kind for the in-context pair.
     """
 
     teacher: Schedule = field(
@@ -102,8 +90,21 @@ class PretrainingPlan:
     )
     plain_steps: int = 2600
     public_lm: Schedule = field(default_factory=lambda: Schedule(steps=1500))
+    in_context_teacher: TokenSchedule = field(
+        default_factory=lambda: TokenSchedule(steps=2800, learning_rate=2e-3)
+    )
+    in_context_student: TokenSchedule = field(
+        default_factory=lambda: TokenSchedule(steps=3600, learning_rate=3e-3)
+    )
     num_adaptations: int = 6000
     test_per_family: int = 150
+    test_rules: int = 200
+
+    def in_context_schedule(self, name: InContextName) -> TokenSchedule:
+        """Return how a model of the in-context pair is trained."""
+        if name == "in_context_teacher":
+            return self.in_context_teacher
+        return self.in_context_student
 
 
 def train_model(
@@ -113,8 +114,8 @@ def train_model(
     schedule: Schedule,
     *,
     seed: int,
-    report: Callable[[int, int, float], None] | None = None,
-) -> tuple[LlamaForCausalLM, list[tuple[int, float]]]:
+    report: StepReport | None = None,
+) -> tuple[LlamaForCausalLM, Curve]:
     """Train a Llama-type model on pairs of prompt and target.
 
     Returns
@@ -124,51 +125,17 @@ def train_model(
     """
     torch.manual_seed(seed)  # Initial weights: transformers draws from the global one.
     model = LlamaForCausalLM._from_config(config, attn_implementation=CPU_ATTENTION)
-    optimizer = _optimizer(model)
     batches = _batches(pairs, tokenizer, schedule.batch_size, seed=seed)
-    curve: list[tuple[int, float]] = []
-    recent: list[float] = []
-    model.train()
-    for step in range(schedule.steps):
-        batch = next(batches)
-        for group in optimizer.param_groups:
-            group["lr"] = schedule.rate(step)
-        with torch.autocast("cpu", torch.bfloat16):
-            logits = model(
-                input_ids=batch.input_ids, attention_mask=batch.attention_mask
-            ).logits
-        loss = example_losses(logits, batch.labels).mean()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        recent.append(loss.item())
-        if (step + 1) % 50 == 0 or step + 1 == schedule.steps:
-            curve.append((step + 1, round(sum(recent) / len(recent), 4)))
-            recent.clear()
-            if report is not None:
-                report(step + 1, schedule.steps, curve[-1][1])
-    return model.eval(), curve
+    curve = fit(model, batches, _loss, schedule, report=report)
+    return model, curve
 
 
-def _optimizer(model: LlamaForCausalLM) -> torch.optim.Optimizer:
-    """Return AdamW that decays the linear layers, not the embedding and the norms.
-
-    A decayed embedding would shrink words that are rare in pretraining.
-    """
-    embedding = model.get_input_embeddings().weight
-    matrices: list[torch.Tensor] = []
-    others: list[torch.Tensor] = []
-    for parameter in model.parameters():
-        plain = parameter.ndim < 2 or parameter is embedding
-        (others if plain else matrices).append(parameter)
-    return torch.optim.AdamW(
-        [
-            {"params": matrices, "weight_decay": 0.05},
-            {"params": others, "weight_decay": 0.0},
-        ],
-        betas=(0.9, 0.98),
-    )
+def _loss(model: LlamaForCausalLM, batch: Batch) -> Tensor:
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model(
+            input_ids=batch.input_ids, attention_mask=batch.attention_mask
+        ).logits
+    return example_losses(logits, batch.labels).mean()
 
 
 def _batches(
@@ -190,17 +157,6 @@ def _batches(
         for index in torch.randperm(POOLED_BATCHES, generator=generator).tolist():
             rows = pool[index * batch_size : (index + 1) * batch_size]
             yield causal_batch(rows, pad)
-
-
-def _save(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path
-) -> LlamaForCausalLM:
-    """Save in bfloat16 and return what a user will load: the rounded weights."""
-    rounded = model.bfloat16()
-    rounded.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    restored: LlamaForCausalLM = rounded.float()
-    return restored
 
 
 def make_adaptations(
@@ -245,55 +201,43 @@ def make_adaptations(
     return pairs
 
 
-class _Workshop:
-    """Trains one model after the other into a folder; keeps those that are done."""
+def pretrain_in_context(
+    output: Path,
+    name: InContextName,
+    *,
+    seed: int = 0,
+    plan: PretrainingPlan | None = None,
+    report: Report | None = None,
+) -> LlamaForCausalLM:
+    """Train one model of the in-context pair from the finished pair in a folder.
 
-    def __init__(self, output: Path, seed: int, report: Report | None) -> None:
-        self.output = output
-        self.seed = seed
-        self.report = report
-        self.records: dict[str, Any] = {}
+    Two processes may train the two models in one folder at the same time; `pretrain`
+    then keeps them and writes the training record.
 
-    def build(
-        self,
-        name: str,
-        config: LlamaConfig,
-        tokenizer: PreTrainedTokenizerFast,
-        pairs: Callable[[np.random.Generator, SeenProblems], Iterator[Pair]],
-        schedule: Schedule,
-    ) -> LlamaForCausalLM:
-        folder = self.output / name
-        done = folder / TRAINING_NAME
-        identity = {"seed": self.seed, **asdict(schedule)}
-        if done.is_file():
-            self.records[name] = json.loads(done.read_text())
-            if self.records[name]["settings"] == identity:
-                kept: LlamaForCausalLM = LlamaForCausalLM.from_pretrained(
-                    folder, dtype=torch.float32
-                )
-                kept.eval()
-                return kept
-        seen = SeenProblems()
-        started = time.perf_counter()
-        model, curve = train_model(
-            config,
-            tokenizer,
-            pairs(numpy_generator(self.seed, "pretraining", name), seen),
-            schedule,
-            seed=derive_seed(self.seed, "weights", name),
-            report=partial(self.report, name) if self.report else None,
-        )
-        rounded = _save(model, tokenizer, folder)
-        self.records[name] = {
-            "settings": identity,
-            "parameters": model.num_parameters(),
-            "problems_drawn": seen.drawn,
-            "distinct_problems": len(seen.hashes),
-            "seconds": round(time.perf_counter() - started, 1),
-            "loss_curve": curve,
-        }
-        done.write_text(json.dumps(self.records[name], indent=1) + "\n")
-        return rounded
+    Parameters
+    ----------
+    output : Path
+        Holds ``teacher/`` or ``student/``, which it starts from; gets the new folder.
+    name : str
+        ``in_context_teacher`` or ``in_context_student``.
+    seed, plan, report
+        As in `pretrain`.
+
+    Returns
+    -------
+    LlamaForCausalLM
+        As a user will load it, in fp32.
+
+    Raises
+    ------
+    ConfigError
+        The model to start from is missing.
+    """
+    # More threads add in another order: one rebuilds the same numbers.
+    torch.set_num_threads(1)
+    plan = plan or PretrainingPlan()
+    workshop = Workshop(output, seed, report)
+    return build_in_context(workshop, name, plan.in_context_schedule(name))
 
 
 def pretrain(
@@ -303,14 +247,15 @@ def pretrain(
     plan: PretrainingPlan | None = None,
     report: Report | None = None,
 ) -> dict[str, Any]:
-    """Train the three models and write them with their training record.
+    """Train the five models and write them with their training record.
 
     Parameters
     ----------
     output : Path
-        Folder that gets ``teacher/``, ``student/``, ``public_lm/`` and the record. A
-        model that stands there already, trained from the same seed and schedule, is
-        kept, so that a stopped call goes on where it stopped.
+        Folder that gets ``teacher/``, ``student/``, ``public_lm/``,
+        ``in_context_teacher/``, ``in_context_student/`` and the record. A model that
+        stands there already, trained from the same settings, is kept, so that a stopped
+        call goes on where it stopped.
     seed : int
         Fixes initial weights and data; bit-equal only on the same machine and versions.
     report : callable, optional
@@ -325,15 +270,17 @@ def pretrain(
     torch.set_num_threads(1)
     plan = plan or PretrainingPlan()
     tokenizer = build_tokenizer()
-    workshop = _Workshop(output, seed, report)
-    teacher = workshop.build(
+    workshop = Workshop(output, seed, report)
+    teacher = _build(
+        workshop,
         "teacher",
         teacher_config(len(tokenizer)),
         tokenizer,
         teacher_pairs,
         plan.teacher,
     )
-    student = workshop.build(
+    student = _build(
+        workshop,
         "student",
         student_config(len(tokenizer)),
         tokenizer,
@@ -347,17 +294,50 @@ def pretrain(
         plan.student,
     )
     words = build_public_lm_tokenizer()
-    workshop.build(
-        "public_lm", public_lm_config(len(words)), words, question_pairs, plan.public_lm
-    )
+    size = public_lm_config(len(words))
+    _build(workshop, "public_lm", size, words, question_pairs, plan.public_lm)
+    in_context = {
+        name: build_in_context(workshop, name, plan.in_context_schedule(name))
+        for name in STARTS
+    }
+    scores: dict[str, Any] = {
+        **score_pair(teacher, student, tokenizer, plan.test_per_family, seed=seed)
+    }
+    wider = build_in_context_tokenizer()
+    for name, model in in_context.items():
+        scores[name] = score_in_context(model, wider, plan.test_rules, seed=seed)
     record = {
         "seed": seed,
         "torch": torch.__version__,
         "num_adaptations": plan.num_adaptations,
-        "scores": score_pair(
-            teacher, student, tokenizer, plan.test_per_family, seed=seed
-        ),
+        "scores": scores,
         "models": workshop.records,
     }
     (output / RECORD_NAME).write_text(json.dumps(record, indent=1) + "\n")
     return record
+
+
+def _build(
+    workshop: Workshop,
+    name: str,
+    config: LlamaConfig,
+    tokenizer: PreTrainedTokenizerFast,
+    pairs: Callable[[np.random.Generator, SeenProblems], Iterator[Pair]],
+    schedule: Schedule,
+) -> LlamaForCausalLM:
+    """Return a model that learns from pairs of prompt and target."""
+
+    def train(report: StepReport | None) -> Trained:
+        seen = SeenProblems()
+        model, curve = train_model(
+            config,
+            tokenizer,
+            pairs(numpy_generator(workshop.seed, "pretraining", name), seen),
+            schedule,
+            seed=derive_seed(workshop.seed, "weights", name),
+            report=report,
+        )
+        counts = {"problems_drawn": seen.drawn, "distinct_problems": len(seen.hashes)}
+        return Trained(model, curve, counts)
+
+    return workshop.build(name, tokenizer, asdict(schedule), train)

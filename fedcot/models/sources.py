@@ -11,7 +11,16 @@ from safetensors import SafetensorError, safe_open
 
 from fedcot.errors import ConfigError
 
-Role = Literal["teacher", "student", "public-lm"]
+Role = Literal[
+    "teacher",
+    "student",
+    "public-lm",
+    "in-context-teacher",
+    "in-context-student",
+    # Settings that name a model that is not built in.
+    "client-model",
+    "prompted-student",
+]
 
 BUILTIN = "builtin"
 # What decides how a model reads and writes; no model has all of them.
@@ -76,13 +85,19 @@ def model_folder(source: str, role: Role, *, fetch: bool = True) -> Path:
         folder = _snapshot(source, role, fetch)
     else:
         folder = Path(source).expanduser()
-    if not (folder / "config.json").is_file():
+    if (folder / "config.json").is_file():
+        return folder
+    if source == BUILTIN:
         raise ConfigError(
-            f"`{role}` must be `builtin`, a folder with a config.json or a Hugging "
-            f"Face id, found no such model folder: {source!r}; check the path, or "
-            f"pass `-c {role}=builtin`."
+            f"the built-in model `{role}` must lie in the folder of the package "
+            f"`fedcot_weights`, found no {folder.name}/config.json there; install "
+            "fedcot with `pip install .`, or build it with `fedcot pretrain --output`."
         )
-    return folder
+    raise ConfigError(
+        f"`{role}` must be `builtin`, a folder with a config.json or a Hugging Face "
+        f"id, found no such model folder: {source!r}; check the path, or pass "
+        f"`-c {role}=builtin`."
+    )
 
 
 def split_revision(source: str) -> tuple[str, str | None]:

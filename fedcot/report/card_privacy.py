@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from fedcot.arms import shares_adapter, trains_privately
 from fedcot.report.card_community import passing_on
 from fedcot.report.reader import nats, number
 from fedcot.report.terminal import stated_for, uncharged_of
-from fedcot.settings import COMMUNITY, FULL
+from fedcot.settings import COMMUNITY, FULL, SOCIAL
+
+PASSING_ON_DISTILLED: Final = (
+    "This adapter was trained at the server on texts that models of teacher clients "
+    "wrote after private examples: no epsilon bounds what passing it on gives away of "
+    "them."
+)
 
 
 def privacy_section(
@@ -28,12 +34,12 @@ def privacy_section(
             "The run states no epsilon for this arm: take every epsilon as infinite."
         )
     else:
-        lines += list(_epsilons(entry))
+        lines += list(epsilon_lines(entry))
     lines += ["", _passing_on(settings, arm=arm, partition=partition)]
     return "\n".join(lines)
 
 
-def _epsilons(entry: Mapping[str, Any]) -> Iterator[str]:
+def epsilon_lines(entry: Mapping[str, Any]) -> Iterator[str]:
     """Yield the epsilons of an arm; what is missing counts as infinite."""
     yield "What the run sent for this arm, as its summary states it:"
     yield ""
@@ -66,6 +72,8 @@ def _epsilon(value: Any) -> str:
 def _passing_on(settings: Mapping[str, Any], *, arm: str, partition: int | None) -> str:
     if settings.get("mode") == COMMUNITY:
         return passing_on(settings, arm)
+    if settings.get("mode") == SOCIAL:
+        return PASSING_ON_DISTILLED
     is_full = settings.get("tuning") == FULL
     aggregation = str(settings.get("aggregation", "none"))
     if partition is not None and not shares_adapter(arm, aggregation):

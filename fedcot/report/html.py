@@ -24,9 +24,20 @@ from fedcot.report.measures import (
     teacher_line,
 )
 from fedcot.report.reader import ARM_ORDER, Run, nats, number, read_run, size
+from fedcot.report.social import (
+    is_social,
+    model_names,
+    repeats_of,
+    social_part,
+    visible,
+)
+from fedcot.report.social_figures import social_figure_name, write_social_figures
+from fedcot.report.social_sections import run_sections
+from fedcot.report.social_view import SocialSection, accuracy_sheet
 from fedcot.report.terminal import (
     WHAT_ARMS_ARE,
     WHOSE_STUDENTS,
+    audit_run_line,
     mean_and_stderr,
     stated_for,
     uncharged_of,
@@ -63,6 +74,7 @@ def write_report(run_dirs: Sequence[Path], output: Path | None = None) -> Path:
         output = first if len(runs) == 1 else first.parent / "comparison"
     folder = output / "figures"
     figures = write_figures(runs, folder) | write_community_figures(runs, folder)
+    figures |= write_social_figures(runs, folder)
     page = output / "report.html"
     page.write_text(render(runs, figures), encoding="utf-8")
     return page
@@ -81,7 +93,11 @@ def render(runs: Sequence[Run], figures: Mapping[str, Path]) -> str:
     return environment.get_template("report.html.jinja").render(
         title=f"fedcot report: {names}",
         runs=runs,
+        # Students of social learning have no arms, and a section of their own.
+        scored=[run for run in runs if not is_social(run.summary)],
         communities=_communities(runs),
+        conversations=_conversations(runs),
+        headline=_headline,
         arms=[arm for arm in ARM_ORDER if any(arm in run.arms for run in runs)],
         what=WHAT_ARMS_ARE,
         whose_students=WHOSE_STUDENTS,
@@ -94,7 +110,6 @@ def render(runs: Sequence[Run], figures: Mapping[str, Path]) -> str:
         size=size,
         share=_share,
         uncharged=uncharged_of,
-        named=_named,
         measures=measure_rows,
         measure_headings=HEADINGS,
         what_measures_are=WHAT_MEASURES_ARE,
@@ -133,6 +148,8 @@ def _shared(run: Run) -> list[str]:
     lines += [f"Not covered by any ε: {text}." for text in left_out if text]
     if covers := run.summary["privacy"].get("covers"):
         lines.append(f"{covers}.")
+    if audited := audit_run_line(run.summary):
+        lines.append(f"{audited}.")
     return list(dict.fromkeys(lines))
 
 
@@ -150,6 +167,47 @@ def _communities(runs: Sequence[Run]) -> list[dict[str, Any]]:
         for place, run in enumerate(runs)
         if is_community(run.summary)
     ]
+
+
+def _conversations(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Return the sections of social learning: repeats of an experiment together."""
+    groups = repeats_of(runs)
+    found = []
+    for place, group in enumerate(groups):
+        accuracy = accuracy_sheet([run.summary for run in group])
+        of_all = SocialSection(name="accuracy", title="Accuracy", sheets=(accuracy,))
+        found.append(
+            {
+                "names": " and ".join(run.name for run in group),
+                "accuracy": of_all,
+                "runs": [{"name": run.name, "all": run_sections(run)} for run in group],
+                "figures": {
+                    name: social_figure_name(name, place, len(groups))
+                    for name in ("accuracy", "texts")
+                },
+            }
+        )
+    return found
+
+
+def _headline(run: Run) -> str:
+    """Return what a run was made with."""
+    summary = run.summary
+    if is_social(summary):
+        clients, student = model_names(summary)
+        models = f"student {student} · teacher clients {clients}"
+    else:
+        models = f"student {_named(run, 'student')} · teacher {_named(run, 'teacher')}"
+    dataset = summary.get("dataset")
+    if is_social(summary):
+        dataset = visible(social_part(summary).get("task") or "unknown")
+    return (
+        f"{summary['mode']}"
+        + (f" · dataset {dataset}" if dataset else "")
+        + f" · {models} · mechanism {summary['mechanism']} · "
+        f"{summary['num_partitions']} clients · {summary['num_rounds']} rounds · "
+        f"seed {summary['seed']}"
+    )
 
 
 def _data_lines(runs: Sequence[Run]) -> list[str]:

@@ -19,9 +19,10 @@ from fedcot.models.sources import public_name
 from fedcot.report.card_community import is_drawn, origin, settings_of
 from fedcot.report.card_privacy import plain, privacy_section
 from fedcot.report.reader import number
+from fedcot.report.social_card import ORIGIN_OF_DISTILLED, write_prompt_cards
 from fedcot.report.terminal import WHAT_ARMS_ARE, mean_and_stderr
 from fedcot.runs import CONFIG, SUMMARY, part_of
-from fedcot.settings import COMMUNITY, FULL
+from fedcot.settings import COMMUNITY, FULL, SOCIAL
 from fedcot.student.files import config_of
 
 CARD: Final = "README.md"
@@ -58,7 +59,8 @@ _COUNTS: Final = {
 def write_cards(run_dir: Path) -> list[Path]:
     """Write a card into the folder of every adapter, or tuned model, of a run.
 
-    The file that PEFT leaves there is replaced.
+    The file that PEFT leaves there is replaced. A run of social learning also gets a
+    card beside every prompt.
 
     Parameters
     ----------
@@ -68,7 +70,7 @@ def write_cards(run_dir: Path) -> list[Path]:
     Returns
     -------
     list of Path
-        The cards, sorted; empty for a run without adapters.
+        The cards, sorted; empty for a run without adapters and prompts.
 
     Raises
     ------
@@ -97,6 +99,8 @@ def write_cards(run_dir: Path) -> list[Path]:
         part.write_text(text, encoding="utf-8")
         part.replace(card)
         written.append(card)
+    if config.get("run_config", {}).get("mode") == SOCIAL:
+        written += write_prompt_cards(run_dir, config, summary)
     return written
 
 
@@ -155,6 +159,8 @@ def model_card(
     settings = config.get("run_config", {})
     who = "the mean of all clients" if partition is None else f"client {partition}"
     who = f"coalition {coalition}" if coalition else who
+    is_social = settings.get("mode") == SOCIAL
+    who = "the student" if is_social else who
     form = "merged" if merged else "lora"
     if settings.get("tuning") == FULL:
         form = FULL
@@ -165,6 +171,7 @@ def model_card(
     }[form]
     learnt = WHAT_ARMS_ARE.get(arm, arm)
     how = origin(settings, arm, learnt) if coalition else f"{trained} on: {learnt}."
+    how = ORIGIN_OF_DISTILLED if is_social else how
     what = f"{what} of a federated chain-of-thought distillation (fedcot). {how}"
     sections = [
         _front(settings, adapter, form),

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from fedcot.errors import ConfigError
 from fedcot.runs import CONFIG, METRICS, SUMMARY
-from fedcot.settings import ARMS
+from fedcot.settings import ARMS, SOCIAL
 
 # What communities compare; the last is a control that should learn nothing.
 COMMUNITY_ARMS: Final = (
@@ -27,6 +27,14 @@ COMMUNITY_ARMS: Final = (
     # No student of its own: what ways of sharing give away together.
     "together",
 )
+_UNSTATED: Final[Mapping[str, Any]] = {
+    "token_epsilon": math.inf,
+    "prompt_epsilon_max": math.inf,
+    "record_epsilon_max": math.inf,
+    "record_epsilon_at_delta": math.inf,
+    "delta": "none",
+    "guarantee": "none stated",
+}
 # The teacher first, then the arms from no help to most help.
 ARM_ORDER: Final = ("teacher", *ARMS, *COMMUNITY_ARMS)
 
@@ -56,11 +64,15 @@ class Run:
 
     @property
     def arms(self) -> tuple[str, ...]:
-        """The arms with a score, the teacher first."""
+        """The arms with a score, the teacher first; none in mode social."""
+        if self.summary.get("mode") == SOCIAL:
+            return ()
         return tuple(arm for arm in ARM_ORDER if arm in self.summary["accuracy"])
 
     def accuracy(self, arm: str) -> Accuracy | None:
         """Return the headline score of an arm, or None where it was not measured."""
+        if self.summary.get("mode") == SOCIAL:
+            return None
         return _accuracy(self.summary["accuracy"].get(arm))
 
     def accuracy_by_prompt(self, arm: str, prompt: str) -> Accuracy | None:
@@ -71,9 +83,24 @@ class Run:
     @property
     def privacy(self) -> Mapping[str, Mapping[str, Any]]:
         """What each arm gave away, in the order of `arms`."""
-        per_arm = self.summary["privacy"]["per_arm"]
-        ordered = [arm for arm in ARM_ORDER if arm in per_arm]
-        return {arm: per_arm[arm] for arm in ordered}
+        return privacy_of(self.summary)
+
+
+def privacy_of(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return what each arm gave away, in the order of `ARM_ORDER`.
+
+    Mode social has ways of teaching instead of arms, and what their lines leave out
+    counts as infinite.
+    """
+    per_arm = (summary.get("privacy") or {}).get("per_arm") or {}
+    if summary.get("mode") == SOCIAL:
+        return {
+            str(arm): {**_UNSTATED, **{k: v for k, v in entry.items() if v is not None}}
+            for arm, entry in per_arm.items()
+            if isinstance(entry, Mapping)
+        }
+    known = [arm for arm in ARM_ORDER if per_arm.get(arm) is not None]
+    return {arm: per_arm[arm] for arm in known}
 
 
 def read_run(path: Path) -> Run:

@@ -15,7 +15,10 @@ from fedcot.report.measures import (
     measure_rows,
     teacher_line,
 )
-from fedcot.report.reader import ARM_ORDER, nats, number, size
+from fedcot.report.reader import ARM_ORDER, nats, number, privacy_of, size
+from fedcot.report.social import is_social
+from fedcot.report.social_lines import closing_lines
+from fedcot.report.social_view import social_table
 from fedcot.settings import COMMUNITY
 
 WHAT_ARMS_ARE: Final = {
@@ -44,7 +47,12 @@ WHOSE_STUDENTS: Final = (
 
 
 def accuracy_table(summary: Mapping[str, Any]) -> Table:
-    """Return the arms of a run with exact match, standard error and answers counted."""
+    """Return the arms of a run with exact match, standard error and answers counted.
+
+    Of social learning: students by kind and number of examples in the prompt.
+    """
+    if is_social(summary):
+        return social_table(summary)
     table = Table(
         title="Exact match on the clients' test questions", title_style="bold"
     )
@@ -92,6 +100,12 @@ def measures_table(summary: Mapping[str, Any]) -> Table | None:
     return table
 
 
+def conversation_lines(summary: Mapping[str, Any]) -> Iterator[str]:
+    """Yield tests, gate, bytes and privacy of social learning; none for other modes."""
+    if is_social(summary):
+        yield from closing_lines(summary)
+
+
 def mean_and_stderr(score: Mapping[str, Any]) -> str:
     """Show a mean with its standard error, three decimals each."""
     mean, stderr = number(score.get("mean")), number(score.get("stderr"))
@@ -105,9 +119,7 @@ def privacy_lines(summary: Mapping[str, Any]) -> Iterator[str]:
 
     What holds for all arms is said once.
     """
-    privacy = summary["privacy"]
-    per_arm = {arm: privacy["per_arm"].get(arm) for arm in ARM_ORDER}
-    entries = {arm: entry for arm, entry in per_arm.items() if entry is not None}
+    entries = privacy_of(summary)
     yield "Privacy"
     for arm, entry in entries.items():
         yield f"  {arm}: {epsilons(entry)}"
@@ -118,9 +130,22 @@ def privacy_lines(summary: Mapping[str, Any]) -> Iterator[str]:
         yield f"  not covered by any epsilon: {text}"
     if covers := summary["privacy"].get("covers"):
         yield f"  {covers}"
+    if audited := audit_run_line(summary):
+        yield f"  {audited}"
     worst = worst_arm(summary)
     if worst:
         yield f"  the run as a whole is as private as its worst arm: {worst}"
+
+
+def audit_run_line(summary: Mapping[str, Any]) -> str:
+    """Return that a run is an audit run; empty if it is none."""
+    count = number(summary.get("canaries")) or 0
+    if count < 1:
+        return ""
+    return (
+        f"audit run: {count:.0f} made-up secrets (canaries) were put into the clients' "
+        "training data; `fedcot audit memorization` ranks them"
+    )
 
 
 def epsilons(entry: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from fedcot.errors import ConfigError
 from fedcot.evaluation.copying import plain
 from fedcot.privacy.sampler import RandomSource
 from fedcot.seeding import numpy_generator
@@ -245,6 +246,49 @@ class PrivateVotingAggregator:
         is_private = self._source.private
         epsilon = claims.epsilon if is_private else math.inf
         return Chosen(tuple(taken), epsilon, claims=claims)
+
+
+def aggregator_named(
+    name: str,
+    *,
+    seed: int,
+    vote_epsilon: float,
+    num_teachers: int,
+    source: RandomSource,
+) -> Aggregator:
+    """Return the aggregator with a name.
+
+    Parameters
+    ----------
+    name : str
+        ``random``, ``voting`` or ``private-voting``.
+    seed : int
+        Public chance: of random choices and of ties.
+    vote_epsilon : float
+        Nats for one private vote.
+    num_teachers : int
+        Teacher clients that are asked for a ballot.
+    source : RandomSource
+        Of private votes.
+
+    Raises
+    ------
+    ConfigError
+        There is no such aggregator.
+    """
+    if name == RandomAggregator.name:
+        return RandomAggregator(seed)
+    if name == VotingAggregator.name:
+        return VotingAggregator(seed)
+    if name == PrivateVotingAggregator.name:
+        return PrivateVotingAggregator(
+            vote_epsilon, num_teachers=num_teachers, source=source
+        )
+    raise ConfigError(
+        f"`aggregators` must be out of {RandomAggregator.name}, "
+        f"{VotingAggregator.name} and {PrivateVotingAggregator.name}, found {name!r}; "
+        "choose one of them."
+    )
 
 
 def pool_candidates(by_partition: Mapping[int, Sequence[Demonstration]]) -> Pool:

@@ -15,6 +15,7 @@ single ones.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -236,6 +237,26 @@ def balanced_turns(
         )
     order = numpy_generator(seed, "balanced-turns").permutation(len(labels))
     return tuple(labels[order[turn % len(labels)]] for turn in range(num_choices))
+
+
+def possible_turns(turns: Sequence[str], labels: Sequence[str]) -> tuple[str, ...]:
+    """Leave out the turns for which no candidate would be left.
+
+    Parameters
+    ----------
+    turns : sequence of str
+        Of `open_turns` or `balanced_turns`.
+    labels : sequence of str
+        The answer of each candidate.
+    """
+    is_open = ANY_LABEL in turns
+    left = Counter({ANY_LABEL: len(labels)} if is_open else labels)
+    found = []
+    for turn in turns:
+        if left[turn] > 0:
+            left[turn] -= 1
+            found.append(turn)
+    return tuple(found)
 
 
 def check_turns(labels: Sequence[str], turns: Sequence[str]) -> None:

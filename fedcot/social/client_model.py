@@ -51,6 +51,13 @@ class ClientModel(Protocol):
         """Return everything that decides what is written: model, revision, settings."""
         ...
 
+    def fits(self, prompt: str, *, max_new_tokens: int) -> bool:
+        """Whether a prompt and so many tokens behind it fit into the context.
+
+        True where nobody knows, as of an endpoint.
+        """
+        ...
+
     def sample(
         self,
         prompts: Sequence[str],

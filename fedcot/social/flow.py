@@ -39,7 +39,7 @@ class Flow:
     ----------
     kinds : tuple of str
         Of `KINDS`, one for each broadcast, in order; a vote stands behind a
-        `teach.examples`.
+        `teach.examples` or a `teach.instruction`.
 
     Raises
     ------
@@ -58,20 +58,16 @@ class Flow:
                 f"`flow` must be steps of {', '.join(KINDS)}, found "
                 f"{', '.join(map(repr, unknown)) or 'none'}; name at least one of them."
             )
-        if VOTE in self.kinds and TEACH_EXAMPLES not in self.kinds[: self._first_vote]:
+        if self.kinds[0] == VOTE:
             raise ConfigError(
-                f"`flow` must have a {TEACH_EXAMPLES} before its first vote, found "
-                f"none; candidates must be there to vote on."
+                f"`flow` must have a {TEACH_EXAMPLES} or a {TEACH_INSTRUCTION} before "
+                "its first vote, found none; candidates must be there to vote on."
             )
 
     @property
     def hash(self) -> str:
         """SHA-256 of the steps, to be recorded before the first message."""
         return hashlib.sha256(json.dumps(self.kinds).encode()).hexdigest()
-
-    @property
-    def _first_vote(self) -> int:
-        return self.kinds.index(VOTE)
 
 
 @dataclass(frozen=True, slots=True)

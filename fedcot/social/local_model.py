@@ -17,6 +17,7 @@ from fedcot.errors import ConfigError, TeacherError
 from fedcot.models.generation import Generated, Model, generate, longest_prompt
 from fedcot.models.loading import load_model
 from fedcot.models.options import ModelOptions
+from fedcot.models.prefix import SharedPrefix
 from fedcot.models.sequences import (
     position_limit,
     target_ids,
@@ -242,8 +243,14 @@ class LocalModel:
             set(range(len(encoded))) - set(found),
             key=lambda row: tuple(map(len, encoded[row])),
         )
+        prompts = [encoded[row][0] for row in order]
+        prefix = SharedPrefix.of(self._loaded.model, prompts)
         for start in range(0, len(order), self._batch_size):
             rows = order[start : start + self._batch_size]
+            if prefix is not None:
+                some = [encoded[row] for row in rows]
+                found |= dict(zip(rows, self._behind(prefix, some), strict=True))
+                continue
             batch = training_batch([encoded[row] for row in rows], self._loaded)
             with _explained(self._role), torch.inference_mode():
                 logits, labels = supervised_logits(
@@ -254,6 +261,39 @@ class LocalModel:
                 values = -losses[place][supervised[place]].cpu().double()
                 found[row] = values.tolist()
         return [found[row] for row in range(len(encoded))]
+
+    def _behind(
+        self, prefix: SharedPrefix, encoded: Sequence[_Encoded]
+    ) -> list[list[float]]:
+        """Return the log-probabilities of targets whose prompts begin alike, in nats.
+
+        Votes and audits score hundreds of texts behind one long prompt.
+        """
+        model = self._loaded.model
+        rests = [[*prompt[prefix.length :], *target] for prompt, target in encoded]
+        width = max(map(len, rests))
+        # Padding stands behind what is read, so that any token will do.
+        ids = torch.tensor(
+            [rest + [0] * (width - len(rest)) for rest in rests], device=model.device
+        )
+        lengths = torch.tensor([len(rest) for rest in rests], device=model.device)
+        is_read = torch.arange(width, device=model.device) < lengths[:, None]
+        mask = torch.cat([is_read.new_ones(len(rests), prefix.length), is_read], dim=1)
+        forward: Any = model
+        with _explained(self._role), torch.inference_mode():
+            logits = forward(
+                input_ids=ids,
+                attention_mask=mask.long(),
+                past_key_values=prefix.for_batch(len(rests)),
+                use_cache=True,
+            ).logits[:, :-1]
+            logs = logits.float().log_softmax(dim=-1)
+            told = logs.gather(-1, ids[:, 1:, None]).squeeze(-1).cpu().double()
+        found = []
+        for row, (prompt, target) in zip(told, encoded, strict=True):
+            first = len(prompt) - prefix.length - 1
+            found.append(row[first : first + len(target)].tolist())
+        return found
 
     def _check_length(
         self, lengths: Sequence[int], room: int | None, what: str

@@ -49,7 +49,10 @@ TOPICS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
 LABELS: Final = ("zib", "dax", "fep", "wug", "mip", "tov", "kel", "rud")
 FILLERS: Final = ("the", "old", "small", "near", "with", "my", "big", "new")
 
-SIGNS: Final = ("blick", "zorp", "quil", "nax", "jom", "plim")
+SIGNS: Final = (
+    *("blick", "zorp", "quil", "nax", "jom", "plim"),
+    *("trel", "vosk", "dorn", "wibb", "gaff", "sool"),
+)
 LARGEST_OPERAND: Final = 9
 OPERATIONS: Final[Mapping[str, Callable[[int, int], int]]] = MappingProxyType(
     {
@@ -58,11 +61,6 @@ OPERATIONS: Final[Mapping[str, Callable[[int, int], int]]] = MappingProxyType(
         "the product": lambda left, right: left * right,
         "the larger": max,
         "the smaller": min,
-        "the first": lambda left, right: left,
-        "the second": lambda left, right: right,
-        "the sum plus 1": lambda left, right: left + right + 1,
-        "the first doubled": lambda left, right: 2 * left,
-        "the second doubled": lambda left, right: 2 * right,
     }
 )
 
@@ -75,7 +73,8 @@ class Rule:
     ----------
     kind : str
     parts : tuple of str
-        Of a conversion: from, to and the rate. Of labels: a topic and its label, twice.
+        Of a conversion: from, to and the rate. Of labels: a topic and its label, twice
+        (more often in `wide_rule`).
         Of an operator: its sign and its operation.
     """
 
@@ -97,7 +96,7 @@ class Rule:
             return f"{source} to {target} times {rate}"
         if self.kind == "labels":
             pairs = zip(self.parts[::2], self.parts[1::2], strict=True)
-            return " ".join(f"{label} for {topic}" for topic, label in pairs)
+            return " ".join(f"{topic} gives {label}" for topic, label in pairs)
         sign, operation = self.parts
         return f"{sign} gives {operation}"
 
@@ -122,17 +121,18 @@ class Rule:
     def rationale(self, question: str) -> Rationale | None:
         """Return the right answer with its steps; None for no question of the rule.
 
-        Only conversions have steps: ``12 * 3 = 36``. A question about labels needs
-        words of exactly one of the two topics.
+        The step of a conversion is its product, ``12 * 3 = 36``, that of a labelling
+        its topic; an operator has none. A question about labels needs words of exactly
+        one of the topics.
         """
         words = question.split()
         if self.kind == "labels":
-            found = {
-                label
+            found = [
+                (topic, label)
                 for topic, label in zip(self.parts[::2], self.parts[1::2], strict=True)
                 if not set(words).isdisjoint(TOPICS[topic])
-            }
-            return Rationale("", found.pop()) if len(found) == 1 else None
+            ]
+            return Rationale(*found[0]) if len(found) == 1 else None
         numbers = [int(word) for word in words if word.isdecimal()]
         if self.kind == "conversion":
             source, target, rate = self.parts
@@ -148,10 +148,12 @@ class Rule:
         return Rationale("", str(OPERATIONS[operation](*numbers)))
 
     def _labelled(self, rng: np.random.Generator) -> str:
-        topic = self.parts[2 * int(rng.integers(2))]
+        topic = self.parts[2 * int(rng.integers(len(self.parts) // 2))]
+        fillers = rng.permutation(FILLERS)[:2]
+        # What decides stands last, in front of the answer: a small model that reads
+        # examples looks there first.
         told = rng.permutation(TOPICS[topic])[:2]
-        fillers = rng.choice(FILLERS, size=2)
-        return " ".join(map(str, rng.permutation([*told, *fillers])))
+        return " ".join(map(str, (*fillers, *told)))
 
 
 def draw_rule(split: RuleSplit, kind: Kind, rng: np.random.Generator) -> Rule:
@@ -160,6 +162,27 @@ def draw_rule(split: RuleSplit, kind: Kind, rng: np.random.Generator) -> Rule:
         rule = Rule(kind, _PARTS[kind](rng))
         if rule.split == split:
             return rule
+
+
+def wide_rule(num_topics: int, rng: np.random.Generator) -> Rule:
+    """Return a rule that labels more topics than those of the tasks: for training.
+
+    With two labels there is little to gain from looking the right one up, and a model
+    takes long to find out; with eight there is three times as much. A wide rule may
+    contain a pair that a held-out rule consists of. That no model knows a rule by heart
+    shows in its accuracy without examples.
+
+    Parameters
+    ----------
+    num_topics : int
+        From 3 to 8.
+    rng : numpy.random.Generator
+    """
+    if not 3 <= num_topics <= len(TOPICS):
+        raise ValueError(
+            f"`num_topics` must be from 3 to {len(TOPICS)}, found {num_topics}."
+        )
+    return Rule("labels", _labels(rng, num_topics))
 
 
 def rule_words() -> tuple[str, ...]:
@@ -182,10 +205,10 @@ def _conversion(rng: np.random.Generator) -> tuple[str, ...]:
     return str(source), str(target), str(rng.integers(2, LARGEST_RATE + 1))
 
 
-def _labels(rng: np.random.Generator) -> tuple[str, ...]:
+def _labels(rng: np.random.Generator, num_topics: int = 2) -> tuple[str, ...]:
     # Sorted by topic: the same rule has one name.
-    topics = sorted(map(str, rng.permutation(list(TOPICS))[:2]))
-    labels = map(str, rng.permutation(LABELS)[:2])
+    topics = sorted(map(str, rng.permutation(list(TOPICS))[:num_topics]))
+    labels = map(str, rng.permutation(LABELS)[:num_topics])
     return tuple(part for pair in zip(topics, labels, strict=True) for part in pair)
 
 

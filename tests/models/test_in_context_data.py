@@ -8,16 +8,27 @@ from fedcot.data.prompts import HINT
 from fedcot.data.schema import Rationale
 from fedcot.models import in_context_data
 from fedcot.models.in_context_data import (
+    FEWEST_TOPICS,
     MOST_EXAMPLES,
+    MOST_TOPICS,
+    MOST_WIDE_EXAMPLES,
+    MOST_WORLD_EXAMPLES,
+    RULE_SHARES,
+    WIDE_SHARE,
+    WORLD_SHARE,
+    SeenTasks,
     example_pieces,
     in_context_sequences,
     rule_sequence,
     world_sequence,
 )
+from fedcot.models.in_context_training import encode
 from fedcot.models.pretraining_data import SeenProblems
+from fedcot.models.tokenizer import build_in_context_tokenizer
 from fedcot.seeding import numpy_generator
 from fedcot.social.formats import format_named
-from fedcot.world.hidden_rules import Rule
+from fedcot.world.families import FAMILIES, GENERAL_NAMES
+from fedcot.world.hidden_rules import KINDS, Rule, draw_rule, wide_rule
 from fedcot.world.splits import split_of
 from fedcot.world.verifier import verify
 
@@ -82,7 +93,8 @@ def test_problems_of_the_world_are_public_and_their_steps_hold(monkeypatch) -> N
         assert verify(one.reasoning, one.answer).valid
 
 
-def test_no_rule_that_is_held_out_is_trained_on(monkeypatch) -> None:
+def drawn_sequences(monkeypatch, count):
+    """Return sequences, what was counted, and the rules with counts and hints."""
     drawn = []
     honest = in_context_data.rule_sequence
 
@@ -91,10 +103,79 @@ def test_no_rule_that_is_held_out_is_trained_on(monkeypatch) -> None:
         return honest(rule, count, rng, hint=hint)
 
     monkeypatch.setattr(in_context_data, "rule_sequence", listens)
-    sequences = in_context_sequences(numpy_generator(0, "x"), SeenProblems())
-    found = list(islice(sequences, 400))
-    assert {rule.split for rule, _, _ in drawn} == {"pretraining"}
-    assert {rule.kind for rule, _, _ in drawn} == {"conversion", "labels", "operator"}
+    seen = SeenTasks()
+    sequences = in_context_sequences(
+        numpy_generator(0, "x"), seen, families=GENERAL_NAMES
+    )
+    return list(islice(sequences, count)), seen, drawn
+
+
+def test_no_rule_that_is_held_out_is_trained_on(monkeypatch) -> None:
+    found, seen, drawn = drawn_sequences(monkeypatch, 400)
+    narrow = [(rule, count) for rule, count, _ in drawn if len(rule.parts) <= 4]
+    assert {rule.split for rule, _ in narrow} == {"pretraining"}
+    assert {rule for rule, _ in narrow} == seen.rules
+    assert {rule.kind for rule in seen.rules} == set(KINDS)
+    assert {count for _, count in narrow} == set(range(1, MOST_EXAMPLES + 1))
     assert {hint for _, _, hint in drawn} == {"before", "after", ""}
-    assert {count for _, count, _ in drawn} == set(range(1, MOST_EXAMPLES + 1))
-    assert 0.6 < len(drawn) / len(found) < 0.8
+    assert seen.counts == {
+        "problems_drawn": seen.drawn,
+        "distinct_problems": len(seen.hashes),
+        "sequences_drawn": len(found),
+        "distinct_rules": len(seen.rules),
+        "distinct_wide_rules": len(seen.wide_rules),
+    }
+    assert seen.drawn > 0
+
+
+def test_kinds_have_their_shares(monkeypatch) -> None:
+    """Three standard deviations of a share of 1500 draws are at most 0.04."""
+    assert sum(RULE_SHARES.values()) == pytest.approx(1)
+    found, _, drawn = drawn_sequences(monkeypatch, 1500)
+    assert 1 - len(drawn) / len(found) == pytest.approx(WORLD_SHARE, abs=0.04)
+    kinds = [rule.kind for rule, _, _ in drawn]
+    for kind, share in RULE_SHARES.items():
+        assert kinds.count(kind) / len(kinds) == pytest.approx(share, abs=0.05)
+    labels = [rule for rule, _, _ in drawn if rule.kind == "labels"]
+    wide = [rule for rule in labels if len(rule.parts) > 4]
+    assert len(wide) / len(labels) == pytest.approx(WIDE_SHARE, abs=0.07)
+    assert {len(rule.parts) // 2 for rule in wide} == set(
+        range(FEWEST_TOPICS, MOST_TOPICS + 1)
+    )
+
+
+def test_a_student_reads_problems_of_its_families_only(monkeypatch) -> None:
+    asked = []
+    honest = in_context_data.world_sequence
+
+    def listens(family, *given):
+        asked.append(family)
+        return honest(family, *given)
+
+    monkeypatch.setattr(in_context_data, "world_sequence", listens)
+    drawn_sequences(monkeypatch, 300)
+    assert set(asked) == set(GENERAL_NAMES)
+
+
+def test_the_longest_sequences_fit_into_the_positions() -> None:
+    tokenizer = build_in_context_tokenizer()
+    rng = numpy_generator(0, "x")
+    seen = SeenTasks()
+    longest = [
+        rule_sequence(
+            wide_rule(MOST_TOPICS, rng), MOST_WIDE_EXAMPLES, rng, hint="after"
+        ),
+        *(
+            rule_sequence(
+                draw_rule("pretraining", kind, rng), MOST_EXAMPLES, rng, hint="after"
+            )
+            for kind in KINDS
+        ),
+        *(
+            world_sequence(family, MOST_WORLD_EXAMPLES, rng, seen)
+            for family in FAMILIES
+            for _ in range(10)
+        ),
+    ]
+    lengths = [len(encode(pieces, tokenizer).ids) for pieces in longest]
+    assert max(lengths) <= tokenizer.model_max_length

@@ -1,19 +1,20 @@
 """Pretraining writes what it says, goes on where it stopped, and uses public data."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from transformers import AutoModelForCausalLM
 
 from fedcot.data.prompts import ADAPT, EXPLAIN, PREDICT, parse_completion
-from fedcot.models import pretraining
+from fedcot.models import in_context_training, pretraining
 from fedcot.models.loading import load_model
 from fedcot.models.pretraining import (
     PretrainingPlan,
-    Schedule,
     make_adaptations,
     pretrain,
+    pretrain_in_context,
 )
 from fedcot.models.pretraining_data import (
     SeenProblems,
@@ -23,6 +24,8 @@ from fedcot.models.pretraining_data import (
     teacher_pairs,
 )
 from fedcot.models.sources import builtin_folder
+from fedcot.models.training_loop import Schedule, TokenSchedule
+from fedcot.models.workshop import TRAINING_NAME
 from fedcot.seeding import numpy_generator
 from fedcot.world import CLIENT_NAMES, PUBLIC_LENGTH, draw_problems, split_of
 from tests.tiny import tiny_base
@@ -32,9 +35,23 @@ PLAN = PretrainingPlan(
     student=Schedule(steps=2, batch_size=4),
     public_lm=Schedule(steps=2, batch_size=4),
     plain_steps=1,
+    in_context_teacher=TokenSchedule(steps=2, batch_tokens=600),
+    in_context_student=TokenSchedule(steps=2, batch_tokens=600),
     num_adaptations=8,
     test_per_family=1,
+    test_rules=1,
 )
+IN_CONTEXT = ["in_context_teacher", "in_context_student"]
+NAMES = ["teacher", "student", "public_lm", *IN_CONTEXT]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return every file of the models."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*.*")
+        if path.name != pretraining.RECORD_NAME and path.is_file()
+    }
 
 
 def test_pretraining_writes_loadable_models_and_a_record_and_keeps_them(
@@ -49,23 +66,45 @@ def test_pretraining_writes_loadable_models_and_a_record_and_keeps_them(
 
     monkeypatch.setattr(pretraining, "make_adaptations", adaptations)
     record = pretrain(tmp_path, plan=PLAN, report=lambda name, *_: reports.append(name))
-    assert reports == ["teacher", "student", "public_lm"]
+    assert reports == NAMES
     assert asked == [8]
     written = json.loads((tmp_path / pretraining.RECORD_NAME).read_text())
     assert written == json.loads(json.dumps(record))
-    assert set(written["models"]) == {"teacher", "student", "public_lm"}
-    for name in written["models"]:
+    assert set(written["models"]) == set(NAMES)
+    for name in NAMES:
         AutoModelForCausalLM.from_pretrained(tmp_path / name)
         assert written["models"][name]["problems_drawn"] >= 8
+    assert set(written["scores"]["in_context_student"]["answers"]["labels"]) == {
+        *("0", "1", "2", "4", "8")
+    }
+    before = contents(tmp_path)
+    shutil.rmtree(tmp_path / "in_context_student")
+    reports.clear()
+    pretrain_in_context(
+        tmp_path,
+        "in_context_student",
+        plan=PLAN,
+        report=lambda name, *_: reports.append(name),
+    )
+    assert reports == ["in_context_student"]
+    after = contents(tmp_path)
+    assert set(after) == set(before)
+    timed = {f"in_context_student/{TRAINING_NAME}"}
+    assert {name for name in after if after[name] != before[name]} <= timed
 
     def never(*_args: object, **_kwargs: object) -> None:
         raise AssertionError("a finished model was trained again")
 
     monkeypatch.setattr(pretraining, "train_model", never)
+    monkeypatch.setattr(in_context_training, "fit", never)
     again = pretrain(tmp_path, plan=PLAN)
     assert again["scores"] == record["scores"]
+    assert contents(tmp_path) == after
     with pytest.raises(AssertionError, match="trained again"):
         pretrain(tmp_path, plan=PLAN, seed=1)
+    shutil.rmtree(tmp_path / "in_context_teacher")
+    with pytest.raises(AssertionError, match="trained again"):
+        pretrain(tmp_path, plan=PLAN)
 
 
 def test_the_teacher_answers_perturbed_questions_of_the_general_families() -> None:
@@ -86,8 +125,9 @@ def test_a_teacher_that_cannot_be_read_is_refused() -> None:
         make_adaptations(base.model, base.tokenizer, 4, seed=0)
 
 
-def test_the_schedule_warms_up_and_falls_to_two_percent() -> None:
-    schedule = Schedule(steps=1000, learning_rate=1.0)
+@pytest.mark.parametrize("shape", [Schedule, TokenSchedule])
+def test_the_schedule_warms_up_and_falls_to_two_percent(shape) -> None:
+    schedule = shape(steps=1000, learning_rate=1.0)
     assert schedule.rate(0) == pytest.approx(1 / 50)
     assert schedule.rate(49) == pytest.approx(1.0)
     assert schedule.rate(525) == pytest.approx(0.51, abs=1e-3)
@@ -172,4 +212,4 @@ def test_the_shipped_pair_meets_its_targets() -> None:
     assert scores["student_general"]["mean"] >= 0.95
     assert scores["student_client"]["mean"] <= 0.15
     size = sum(p.stat().st_size for p in builtin_folder().rglob("*.safetensors"))
-    assert size <= 8e6
+    assert size <= 12e6

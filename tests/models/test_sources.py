@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from fedcot.errors import ConfigError
+from fedcot.models import sources
 from fedcot.models.loading import load_model
 from fedcot.models.sources import artefact_hash, model_folder, split_revision
 from fedcot.models.tokenizer import build_tokenizer
@@ -20,6 +21,20 @@ def _save(folder: Path, seed: int = 0) -> None:
 @pytest.mark.parametrize("role", ["teacher", "student", "public-lm"])
 def test_the_built_in_models_are_there(role: str) -> None:
     assert (model_folder("builtin", role) / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("role", ["in-context-teacher", "in-context-student"])
+def test_the_in_context_pair_lies_beside_them(
+    role: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "builtin_folder", lambda: tmp_path)
+    with pytest.raises(ConfigError, match="fedcot pretrain") as caught:
+        model_folder("builtin", role)
+    assert f"the built-in model `{role}`" in str(caught.value)
+    folder = tmp_path / role.replace("-", "_")
+    _save(folder)
+    assert model_folder("builtin", role) == folder
+    assert artefact_hash("builtin", role) == artefact_hash(str(folder), "student")
 
 
 @pytest.mark.parametrize("source", ["/nowhere/model", "./nowhere", "nowhere"])

@@ -8,11 +8,16 @@ from transformers import AutoTokenizer
 
 from fedcot.data.prompts import completion, explain_prompt, predict_prompt
 from fedcot.data.schema import Rationale
+from fedcot.models.in_context_data import rule_sequence
 from fedcot.models.public_lm import build_public_lm_tokenizer
-from fedcot.models.tokenizer import build_tokenizer
+from fedcot.models.sources import builtin_folder
+from fedcot.models.tokenizer import build_in_context_tokenizer, build_tokenizer
+from fedcot.seeding import numpy_generator
 from fedcot.world import FAMILIES, draw_problems, question_words
+from fedcot.world.hidden_rules import KINDS, draw_rule
 
 TOKENIZER = build_tokenizer()
+IN_CONTEXT = build_in_context_tokenizer()
 
 
 def test_prompts_and_rationales_of_every_family_round_trip() -> None:
@@ -49,3 +54,32 @@ def test_public_language_model_ids_are_the_vocabulary_indices() -> None:
         assert words(word)["input_ids"] == [index + 2]
     assert words("zebra")["input_ids"] == [1]
     assert words.pad_token_id == words.eos_token_id == 0
+
+
+def test_the_tokenizer_of_the_pair_is_the_shipped_one() -> None:
+    shipped = AutoTokenizer.from_pretrained(builtin_folder() / "teacher")
+    assert TOKENIZER.backend_tokenizer.to_str() == shipped.backend_tokenizer.to_str()
+
+
+def test_the_in_context_tokenizer_keeps_every_id() -> None:
+    """Another id would make the warm start read other words."""
+    old, new = TOKENIZER.get_vocab(), IN_CONTEXT.get_vocab()
+    assert {token: new[token] for token in old} == old
+    added = sorted(new[token] for token in set(new) - set(old))
+    assert added == list(range(len(old), len(new)))
+    assert "\N{LOWER ONE EIGHTH BLOCK}hint:" in set(new) - set(old)
+    assert IN_CONTEXT.unk_token_id == TOKENIZER.unk_token_id
+
+
+def test_rules_of_every_kind_round_trip() -> None:
+    rng = numpy_generator(0, "x")
+    for kind in KINDS:
+        for split in ("pretraining", "held-out"):
+            for _ in range(20):
+                pieces = rule_sequence(
+                    draw_rule(split, kind, rng), 3, rng, hint="after"
+                )
+                text = " ".join(piece.text for piece in pieces)
+                ids = IN_CONTEXT(text)["input_ids"]
+                assert IN_CONTEXT.unk_token_id not in ids
+                assert IN_CONTEXT.decode(ids) == text

@@ -331,11 +331,21 @@ def test_replies_come_from_whom_was_asked_and_once() -> None:
 
 
 @pytest.mark.parametrize(
-    "kinds", [(), ("chat",), (VOTE,), (TEACH_INSTRUCTION, VOTE), (VOTE, TEACH_EXAMPLES)]
+    "kinds",
+    [(), ("chat",), (VOTE,), (VOTE, TEACH_EXAMPLES), (VOTE, TEACH_INSTRUCTION)],
 )
 def test_an_impossible_flow_is_refused(kinds: tuple[str, ...]) -> None:
     with pytest.raises(ConfigError, match="`flow`"):
         Flow(kinds)
+
+
+@pytest.mark.parametrize("taught", [TEACH_EXAMPLES, TEACH_INSTRUCTION])
+def test_a_vote_stands_behind_either_teaching(taught: str) -> None:
+    one = guard(taught, VOTE)
+    send_to_all(one, StepMessage(0, taught, {}))
+    one.on_reply(0, 0, [SPAM])
+    send_to_all(one, vote(candidates=[SPAM]))
+    one.finish()
 
 
 def test_flows_differ_by_their_hash() -> None:

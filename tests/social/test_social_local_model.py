@@ -206,6 +206,30 @@ def test_scores_are_means_over_the_tokens_of_the_continuation(
     assert len({round(value, 3) for value in expected}) == len(PAIRS)
 
 
+@pytest.mark.parametrize("name", ["gpt2", "qwen2", "llama"])
+@pytest.mark.parametrize("batch_size", [1, 3, 16])
+def test_a_prompt_that_all_share_is_read_once_and_scores_stay(
+    name: str, batch_size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = saved(name, tmp_path)
+    shared = "question: tom has 3 marbles and finds 4 more answer: 7 " * 3
+    pairs = [(shared + end, text) for end, text in PAIRS]
+    model = LocalModel(folder, batch_size=batch_size)
+    made = []
+    honest = local_model.SharedPrefix.of
+
+    def listens(*given: object) -> object:
+        made.append(honest(*given))
+        return made[-1]
+
+    monkeypatch.setattr(local_model.SharedPrefix, "of", listens)
+    found = model.score(pairs)
+    assert made[0] is not None
+    assert made[0].length > 32
+    monkeypatch.setattr(local_model.SharedPrefix, "of", lambda *given: None)
+    assert found == pytest.approx(model.score(pairs), abs=1e-5)
+
+
 def test_no_token_is_merged_over_the_boundary(tmp_path: Path) -> None:
     """What a model goes on from is a prompt's own tokens, in scoring as in sampling."""
     folder = saved("gpt2", tmp_path)

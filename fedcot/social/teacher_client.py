@@ -1,0 +1,378 @@
+"""A teacher client's side of mode social, without Flower.
+
+Paper: https://arxiv.org/abs/2312.11441 (Social Learning), section 3 and appendix H.
+Server side: `strategies.social`. Examples, scores and what the gate refused stay in the
+node's state folder; what leaves is a message of `fedcot.social.messages`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from fedcot import provenance
+from fedcot.config import RunConfig
+from fedcot.errors import CodeMismatchError, ConfigError
+from fedcot.node import Node
+from fedcot.node_runs import run_name
+from fedcot.node_state import Owner, private_files
+from fedcot.records import IdentifyReply, IdentifyRequest
+from fedcot.runs import METRICS, append_line
+from fedcot.seeding import derive_seed
+from fedcot.social.ballot_scores import score_examples, score_instructions
+from fedcot.social.ballots import ANY_LABEL, cast_ballot
+from fedcot.social.client_model import ClientModel
+from fedcot.social.configured import (
+    client_model_of,
+    configured_test,
+    demonstration_of,
+    prompted_student,
+    social_identity,
+)
+from fedcot.social.demonstrations import Demonstration
+from fedcot.social.generation import DISCARDED, Check, GenerationSettings, generate
+from fedcot.social.inspection import Considered
+from fedcot.social.instructions import NUM_EXAMPLES, REFUSED, write_instruction
+from fedcot.social.messages import (
+    ORIGINAL,
+    OWN,
+    BallotReply,
+    BallotRequest,
+    ExamplesReply,
+    ExamplesRequest,
+    InstructionReply,
+    InstructionRequest,
+    PromptScore,
+    PromptsReply,
+    PromptsRequest,
+    StepRequest,
+    step_message,
+)
+from fedcot.social.settings import EXAMPLES, WORLD_TASK
+from fedcot.social.shared_texts import SharedDemonstration, SharedInstruction
+from fedcot.social.split import Silo
+from fedcot.social.step_store import (
+    Content,
+    StepStore,
+    candidate_of,
+    candidate_row,
+    instruction_of,
+    instruction_rows,
+)
+from fedcot.social.student import PromptedStudent, prompt_score
+from fedcot.social.teacher_silo import TeacherSilo, steps_hold, teacher_config
+from fedcot.teacher_source import is_endpoint
+
+Made = tuple[Sequence[Considered], Content]
+
+
+class TeacherClient:
+    """One teacher client: its examples, its model and its message log.
+
+    Parameters
+    ----------
+    config : RunConfig
+        Settings of the run; they may narrow what the owner allows, never widen it.
+    owner : Owner
+        Settings of the node's owner.
+
+    Raises
+    ------
+    ConfigError
+        The run asks for what this node cannot or must not do.
+    """
+
+    def __init__(self, config: RunConfig, owner: Owner) -> None:
+        self.node = Node(teacher_config(config, owner), owner)
+        self.config = self.node.config
+        self.owner = owner
+        self.silo = TeacherSilo(self.config, owner)
+
+    def identify(self, request: IdentifyRequest) -> IdentifyReply:
+        """Say who this node is, if it runs what the server runs.
+
+        Raises
+        ------
+        CodeMismatchError
+            The code, the student's model or the test questions differ.
+        """
+        own = social_identity(
+            self.config,
+            provenance.code_hash(),
+            test_hash="" if self.owner.simulated else request.dataset_hash,
+        )
+        if own != request:
+            raise CodeMismatchError("The node runs other code or other artefacts.")
+        return IdentifyReply(
+            code_hash=own.code_hash,
+            student_hash=own.student_hash,
+            vocabulary_hash=own.vocabulary_hash,
+            dataset_hash=own.dataset_hash,
+            partition_id=self.owner.partition_id,
+            num_partitions=self.owner.num_partitions,
+            num_records=len(self.silo.all),
+            simulated=self.owner.simulated,
+            raw_prompts_allowed=self.owner.allow_raw_prompts,
+        )
+
+    @private_files()
+    def teach(self, request: ExamplesRequest) -> ExamplesReply:
+        """Return demonstrations that the client's model wrote after private ones.
+
+        Raises
+        ------
+        ConfigError
+            The client has too few demonstrations, or answered another message at this
+            step before.
+        """
+        content = self._steps(request).once(
+            step_message(request),
+            "candidate",
+            lambda: self._write_examples(request),
+            server_round=request.server_round,
+        )
+        simulated = self.owner.simulated
+        return ExamplesReply(
+            partition_id=self.owner.partition_id,
+            withheld=not simulated,
+            demonstrations=tuple(
+                SharedDemonstration(candidate_of(row)) for row in content["candidates"]
+            ),
+            ranking=content["ranking"] if simulated else "",
+            **(_counts(content) if simulated else {}),
+        )
+
+    @private_files()
+    def instruct(self, request: InstructionRequest) -> InstructionReply:
+        """Return an instruction that the client's model wrote, if one passed the gate.
+
+        Raises
+        ------
+        ConfigError
+            As `teach`.
+        """
+        content = self._steps(request).once(
+            step_message(request),
+            "instruction",
+            lambda: self._write_instruction(request),
+            server_round=request.server_round,
+        )
+        simulated = self.owner.simulated
+        return InstructionReply(
+            partition_id=self.owner.partition_id,
+            withheld=not simulated,
+            instruction=tuple(
+                SharedInstruction(instruction_of(row))
+                for row in content["instructions"]
+            ),
+            **(_counts(content) if simulated else {}),
+        )
+
+    @private_files()
+    def vote(self, request: BallotRequest) -> BallotReply:
+        """Return which candidates the held-out demonstrations speak for.
+
+        Raises
+        ------
+        ConfigError
+            The run has no votes, the model cannot score, or as `teach`.
+        """
+        content = self._steps(request).once(
+            step_message(request),
+            "vote",
+            lambda: self._cast(request),
+            server_round=request.server_round,
+        )
+        return BallotReply(
+            partition_id=self.owner.partition_id,
+            ballot=tuple(content["ballot"]),
+            num_shown=content["num_shown"] if self.owner.simulated else 0,
+        )
+
+    @private_files()
+    def score(self, request: PromptsRequest) -> PromptsReply:
+        """Score students on this client's share of the public questions.
+
+        With the built-in world on its own test records as well.
+
+        Raises
+        ------
+        ConfigError
+            Private examples would go to an endpoint that a deployed node's owner did
+            not choose, or there are fewer than asked for.
+        """
+        self._check_student(request)
+        student = PromptedStudent(
+            prompted_student(self.config),
+            self.silo.form,
+            max_new_tokens=self.config.max_new_tokens,
+        )
+        students = [
+            *((s.student, s.instruction, s.demonstrations) for s in request.students),
+            *self._originals(request),
+        ]
+        questions = {"": self._questions, OWN: self._own_questions}
+        scores = [
+            prompt_score(
+                prefix + name,
+                student.correct(
+                    instruction,
+                    demonstrations,
+                    [one.question for one in asked],
+                    [one.answer for one in asked],
+                ),
+            )
+            for name, instruction, demonstrations in students
+            for prefix, asked in questions.items()
+            if asked or not prefix
+        ]
+        self._note(request, scores)
+        return PromptsReply(
+            partition_id=self.owner.partition_id,
+            withheld=not self.owner.simulated,
+            scores=tuple(scores) if self.owner.simulated else (),
+        )
+
+    def _write_examples(self, request: ExamplesRequest) -> Made:
+        known = self.silo.teaching
+        made = generate(
+            self._model,
+            self.silo.form,
+            known.demonstrations,
+            GenerationSettings(
+                per_prompt=request.per_prompt,
+                keep=request.keep,
+                num_prompts=request.num_prompts,
+                samples_per_prompt=request.samples_per_prompt,
+                temperature=request.temperature,
+                max_new_tokens=request.max_new_tokens,
+            ),
+            gate=self.silo.gate(),
+            seed=self._seed(request),
+            check=self._check,
+        )
+        counts = {
+            **{name: made.counts[name] for name in DISCARDED},
+            "sampled": made.num_sampled,
+            "checked": made.num_checked,
+            "wrong": made.num_wrong,
+            "drawn": len(made.drawn_indices),
+            "unexplained": known.num_left_out,
+        }
+        content = {
+            "candidates": [candidate_row(one) for one in made.candidates],
+            "ranking": made.ranking,
+            "counts": counts,
+        }
+        return made.considered, content
+
+    def _write_instruction(self, request: InstructionRequest) -> Made:
+        known, seed = self.silo.teaching, self._seed(request)
+        made = write_instruction(
+            self._model,
+            self.silo.form,
+            known.drawn(NUM_EXAMPLES, seed, "instruction"),
+            gate=self.silo.gate(),
+            temperature=request.temperature,
+            max_new_tokens=request.max_new_tokens,
+            seed=seed,
+            tries=request.tries,
+        )
+        counts = {
+            **{name: made.counts[name] for name in REFUSED},
+            "unexplained": known.num_left_out,
+        }
+        content = {"instructions": instruction_rows(made), "counts": counts}
+        return made.considered, content
+
+    def _cast(self, request: BallotRequest) -> Made:
+        held_out, form = self.silo.held_out.demonstrations, self.silo.form
+        if request.subject == EXAMPLES:
+            candidates = [
+                Demonstration(one.question, one.answer, one.reasoning)
+                for one in request.candidates
+            ]
+            scores = score_examples(self._model, form, held_out, candidates)
+            labels = [one.answer for one in candidates]
+        else:
+            scores = score_instructions(self._model, form, held_out, request.texts)
+            labels = [ANY_LABEL] * len(request.texts)
+        ballot = list(cast_ballot(scores.values, labels, request.turns))
+        said = f"{request.subject}: {' '.join(map(str, ballot))}"
+        content = {"ballot": ballot, "num_shown": scores.num_shown}
+        return [Considered(said, None, left=True)], content
+
+    def _originals(self, request: PromptsRequest) -> list[tuple[str, str, Silo]]:
+        """Return the baselines that read private examples: the same first ones."""
+        seed = derive_seed(self.config.seed, ORIGINAL, self.owner.partition_id)
+        return [
+            (
+                f"{ORIGINAL}.{count}",
+                "",
+                self.silo.teaching.drawn(count, seed, ORIGINAL),
+            )
+            for count in request.original_counts
+            if count
+        ]
+
+    def _check_student(self, request: PromptsRequest) -> None:
+        """Keep private texts of a deployed node from an endpoint of the server's."""
+        source = self.config.prompted_student
+        is_foreign = is_endpoint(source) and source != self.owner.client_model
+        reads_own = any(request.original_counts) or self.config.task == WORLD_TASK
+        if is_foreign and reads_own and not self.owner.simulated:
+            raise ConfigError(
+                "`prompted-student` must be a model in this process, or the node's own "
+                "`client-model`, where a deployed node scores it with its own "
+                "examples, found another endpoint; pass a model, or ask for no "
+                "original examples."
+            )
+
+    @property
+    def _questions(self) -> tuple[Demonstration, ...]:
+        """The share of the public questions that this client asks."""
+        place, clients = self.owner.partition_id, self.owner.num_partitions
+        return configured_test(self.config)[place::clients]
+
+    @property
+    def _own_questions(self) -> tuple[Demonstration, ...]:
+        """What only the built-in world has: a client's own test records."""
+        if self.config.task != WORLD_TASK:
+            return ()
+        return tuple(map(demonstration_of, self.node.partition.test))
+
+    @property
+    def _model(self) -> ClientModel:
+        return client_model_of(self.config, self.owner.partition_id)
+
+    @property
+    def _check(self) -> Check | None:
+        """What public rules there are: of the built-in world's own problems only."""
+        return steps_hold if self.config.task == WORLD_TASK else None
+
+    def _seed(self, request: StepRequest) -> int:
+        partition = self.owner.partition_id
+        return derive_seed(self.config.seed, "teach", partition, request.step)
+
+    def _steps(self, request: StepRequest) -> StepStore:
+        return StepStore(self._folder(request))
+
+    def _folder(self, request: StepRequest) -> Path:
+        """Return this run's folder inside the node's state folder."""
+        run = run_name(self.config, self.owner, request.run_key)
+        return self.owner.folder(request.run_dir) / run
+
+    def _note(self, request: PromptsRequest, scores: Sequence[PromptScore]) -> None:
+        """Write a deployed node's scores to its own file, as `Node` does."""
+        if self.owner.simulated:
+            return
+        folder = self._folder(request)
+        folder.mkdir(parents=True, exist_ok=True)
+        place = {"round": request.server_round, "phase": "evaluate"}
+        for score in scores:
+            append_line(folder / METRICS, {**place, **asdict(score)})
+
+
+def _counts(content: Content) -> dict[str, int]:
+    return {f"num_{name}": count for name, count in content["counts"].items()}
