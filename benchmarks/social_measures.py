@@ -3,7 +3,7 @@
 import json
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -160,12 +160,3 @@ def _p_value(test: ArmComparison) -> float:
 
 def _rounded(value: float) -> float | None:
     return round(value, DIGITS) if math.isfinite(value) else None
-
-
-def shown(point: Mapping[str, Any], student: str) -> str:
-    """Return an accuracy with its standard error, in per cent."""
-    score = point["students"].get(student)
-    if score is None:
-        return "-"
-    error = "" if score["stderr"] is None else f" ± {100 * score['stderr']:.1f}"
-    return f"{100 * score['mean']:.1f}{error}"

@@ -33,6 +33,13 @@ def inside_simulation() -> bool:
     return is_initialized is not None and bool(is_initialized())
 
 
+# What a deployed teacher client keeps back at least, where its owner says nothing.
+GATE_DISTANCE = 0.1
+GATE_RUN = 12
+# A gate bounds nothing, so that the number of texts has to.
+MAX_SHARED_TEXTS = 1000
+
+
 @dataclass(frozen=True, kw_only=True)
 class Owner:
     """The node owner's settings, from Flower's node config.
@@ -68,6 +75,13 @@ class Owner:
     allow_sharing : bool
         Whether texts that its model writes after private examples, and votes, may be
         sent without any epsilon.
+    gate_distance : float
+        What the gate keeps back at least, as the setting of that name; a run can only
+        ask for more.
+    gate_run : int
+        The same, in words of a private text; a run can only ask for fewer.
+    max_shared_texts : int
+        How many examples and instructions may leave this node over all runs.
     """
 
     partition_id: int
@@ -83,6 +97,9 @@ class Owner:
     partners: tuple[str, ...] = ()
     client_model: str = ""
     allow_sharing: bool = False
+    gate_distance: float = GATE_DISTANCE
+    gate_run: int = GATE_RUN
+    max_shared_texts: int = MAX_SHARED_TEXTS
 
     @classmethod
     def from_node_config(cls, node_config: Mapping[str, Any]) -> Self:
@@ -131,6 +148,9 @@ class Owner:
             ),
             client_model=_one_model(node_config, "client-model"),
             allow_sharing=_flag(node_config, "allow-sharing") or simulated,
+            gate_distance=_share(node_config, "gate-distance", GATE_DISTANCE),
+            gate_run=_count(node_config, "gate-run", GATE_RUN),
+            max_shared_texts=_count(node_config, "max-shared-texts", MAX_SHARED_TEXTS),
         )
 
     def folder(self, run_dir: str) -> Path:
@@ -250,6 +270,26 @@ def _one_model(node_config: Mapping[str, Any], key: str) -> str:
             f"for example --node-config '{key}=\"/srv/model\"'."
         )
     return value.strip()
+
+
+def _share(node_config: Mapping[str, Any], key: str, default: float) -> float:
+    value = node_config.get(key, default)
+    if type(value) not in (int, float) or not 0 <= value <= 1:
+        raise ConfigError(
+            f"`{key}` must be in [0, 1] in the node config, found {value!r}; pass for "
+            f"example --node-config '{key}={default}'."
+        )
+    return float(value)
+
+
+def _count(node_config: Mapping[str, Any], key: str, default: int) -> int:
+    value = node_config.get(key, default)
+    if type(value) is not int or value < 1:
+        raise ConfigError(
+            f"`{key}` must be a whole number >= 1 in the node config, found {value!r}; "
+            f"pass for example --node-config '{key}={default}'."
+        )
+    return value
 
 
 def _limit(node_config: Mapping[str, Any], key: str) -> float:

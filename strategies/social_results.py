@@ -13,6 +13,7 @@ from fedcot import provenance
 from fedcot.evaluation.metrics import correctness
 from fedcot.social.aggregation import Chosen, Pool
 from fedcot.social.balance import class_balance
+from fedcot.social.configured import configured_data
 from fedcot.social.demonstrations import DemonstrationFormat
 from fedcot.social.instructions import MergedInstruction
 from fedcot.social.messages import (
@@ -24,6 +25,7 @@ from fedcot.social.messages import (
     PromptsReply,
 )
 from fedcot.social.settings import EXAMPLES, INSTRUCTION
+from fedcot.world.hidden_rules import KINDS
 from strategies.exchange import Answer
 from strategies.measures import estimate
 from strategies.results import Results
@@ -264,6 +266,7 @@ class SocialResults:
         }
         return {
             "task": self.config.task,
+            "hint": self._hint(),
             "labels": list(self.form.labels),
             "models": {
                 "clients": list(self.config.client_models),
@@ -311,6 +314,12 @@ class SocialResults:
             },
             "distilled": self._distilled,
         }
+
+    def _hint(self) -> str:
+        """Return the rule in words, for a generated task that has one."""
+        if self.config.task not in KINDS:
+            return ""
+        return configured_data(self.config).hint
 
     def _per_teacher(self) -> dict[str, float]:
         """Return the mean bytes of a teacher client in the whole conversation."""

@@ -15,6 +15,8 @@ from fedcot.runs import RunDirectory
 from fedcot.seeding import derive_seed
 from fedcot.social.client_model import ClientModel
 from fedcot.social.configured import prompted_student, social_identity
+from fedcot.social.flow import Flow
+from fedcot.social.outline import flow_kinds
 from strategies.opening import opened_run
 from strategies.results import COMPLETED, FAILED, Results
 from strategies.social import SocialLearning
@@ -49,7 +51,12 @@ def run_social(
     if student is None:
         student = prompted_student(config)
     identity = social_identity(config, provenance.code_hash())
-    artefacts = {"student": identity.student_hash, "test": identity.dataset_hash}
+    artefacts = {
+        "student": identity.student_hash,
+        "test": identity.dataset_hash,
+        # Written before the first message, so that the flow is seen to be fixed.
+        "flow": Flow(flow_kinds(config)).hash,
+    }
     described = {"student": dict(student.describe())}
     with opened_run(config, artefacts=artefacts, teacher=described) as (
         directory,

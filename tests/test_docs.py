@@ -54,7 +54,7 @@ def test_every_file_that_a_document_links_to_exists(document):
 def test_every_command_of_a_document_exists(document, capsys):
     blocks = CONSOLE.findall(document.read_text(encoding="utf-8"))
     called = {tuple(words) for text in blocks for words in COMMAND.findall(text)}
-    groups = {"traces", "export", "data", "privacy"}
+    groups = {"traces", "export", "data", "privacy", "audit"}
     for first, second in sorted(called):
         named = [first, second] if first in groups else [first]
         with pytest.raises(SystemExit) as caught:

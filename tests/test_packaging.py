@@ -21,6 +21,7 @@ from fedcot.report.hardware_table import hardware_markdown
 from fedcot.report.privacy_tables import curve_markdown, words_markdown
 from fedcot.report.recorded_table import recorded_markdown
 from fedcot.report.results_table import results_markdown
+from fedcot.report.social_table import in_context_markdown, social_markdown
 from fedcot.settings_table import markdown_table
 
 BEGIN, END = "<!-- settings: begin -->", "<!-- settings: end -->"
@@ -137,6 +138,19 @@ def test_readme_and_docs_show_the_other_tables_of_results(
     begin, end = f"<!-- {mark}: begin -->", f"<!-- {mark}: end -->"
     shown = readme.split(begin)[1].split(end)[0].strip()
     assert shown == table(repository / "results" / name).strip()
+
+
+@pytest.mark.parametrize(
+    ("mark", "place", "table"),
+    [
+        ("in-context", "fedcot_weights/training-record.json", in_context_markdown),
+        ("social", "results/social.json", social_markdown),
+    ],
+)
+def test_docs_show_what_students_learn_in_words(repository, mark, place, table):
+    page = (repository / "docs" / "social.md").read_text()
+    begin, end = f"<!-- {mark}: begin -->", f"<!-- {mark}: end -->"
+    assert page.split(begin)[1].split(end)[0].strip() == table(repository / place)
 
 
 def test_the_readme_says_what_thirty_tokens_at_six_nats_mean(repository):

@@ -68,6 +68,10 @@ def task_mix(config: RunConfig, size: int) -> dict[str, dict[str, int]]:
 def load_member(config: RunConfig, partition_id: int, num_partitions: int) -> Partition:
     """Return the records of one member.
 
+    In the built-in world a member that asks about one domain holds the questions that a
+    client of the other modes holds with ``partitioner=domain``, where it is dealt the
+    same domain: modes can be compared on them.
+
     Raises
     ------
     ConfigError
@@ -76,13 +80,9 @@ def load_member(config: RunConfig, partition_id: int, num_partitions: int) -> Pa
     size = member_size(config, num_partitions)
     if config.dataset != WORLD:
         return _dataset_member(config, partition_id, num_partitions, size)
-    community = community_of(partition_id, config.community_names)
-    purpose = f"member-{partition_id}"
     return Partition(
-        train=_mixed(config, "train", task_mix(config, size)[community], purpose),
-        test=_mixed(
-            config, "test", task_mix(config, config.test_records)[community], purpose
-        ),
+        train=_own(config, "train", partition_id, size),
+        test=_own(config, "test", partition_id, config.test_records),
     )
 
 
@@ -120,6 +120,18 @@ def load_controls(config: RunConfig, community: str, count: int) -> tuple[Record
     # Some of them the provider will get wrong.
     mix = task_mix(config, 2 * count)[community]
     return _mixed(config, "validation", mix, "controls")
+
+
+def _own(
+    config: RunConfig, split: Split, partition_id: int, size: int
+) -> tuple[Record, ...]:
+    """Return a member's problems of the built-in world."""
+    community = community_of(partition_id, config.community_names)
+    mix = task_mix(config, size)[community]
+    is_single = config.community_diversity == 1 or len(mix) == 1
+    # `fedcot.data.partition` draws a client's problems for the same purpose.
+    purpose = f"{'partition' if is_single else 'member'}-{partition_id}"
+    return _mixed(config, split, mix, purpose)
 
 
 def _mixed(

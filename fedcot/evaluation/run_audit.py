@@ -163,6 +163,11 @@ def _audit_social(
     from fedcot.social.planted import SocialTrial, has_steps, social_trial
     from fedcot.social.teacher_silo import steps_hold
 
+    if not (run_dir / "nodes").is_dir():
+        raise ConfigError(
+            "`RUN_DIR` must hold a simulated run, since deployed teacher clients keep "
+            f"their examples, found no clients' folders in `{run_dir}`; pass another."
+        )
     count = _num_partitions(run_dir, config)
     # Each trial inserts its own.
     clean = replace(config, canaries=0)

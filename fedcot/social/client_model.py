@@ -9,13 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from fedcot.errors import ConfigError
 from fedcot.models.options import ModelOptions
 from fedcot.models.sources import BUILTIN, Role
 from fedcot.teacher.teacher import Described
 from fedcot.teacher_source import is_endpoint
+
+IN_CONTEXT_ROLES: Final[tuple[Role, ...]] = ("in-context-teacher", "in-context-student")
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +151,10 @@ def configured_client_model(
     Parameters
     ----------
     source : str
-        A local folder, a Hugging Face id, or the URL of an OpenAI-compatible server.
+        A local folder, a Hugging Face id, the URL of an OpenAI-compatible server, or
+        ``builtin`` with a role of the in-context pair.
     role : str
-        The setting that names it, for errors.
+        The setting that names it, for errors; or the built-in model that is meant.
     options : ModelOptions, optional
         How a model in this process is loaded.
     batch_size : int
@@ -164,11 +167,11 @@ def configured_client_model(
     ConfigError
         There is no such model, or the URL is refused.
     """
-    if source == BUILTIN:
+    if source == BUILTIN and role not in IN_CONTEXT_ROLES:
         raise ConfigError(
-            f"`{role}` must be a folder, a Hugging Face id or a URL, found `builtin`: "
-            "no built-in model learns from examples in its prompt; pass for example "
-            f"`-c {role}=Qwen/Qwen2.5-0.5B`."
+            f"`{role}` must be a model that learns from examples in its prompt, found "
+            f"`builtin`, and of the built-in ones only {', '.join(IN_CONTEXT_ROLES)} "
+            "do; pass one of these roles, or another model."
         )
     # Imported where needed: torch and `openai` take seconds, and a run needs one.
     if is_endpoint(source):

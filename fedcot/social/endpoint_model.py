@@ -207,10 +207,10 @@ class EndpointModel:
 
     def _no_scores(self) -> ConfigError:
         return ConfigError(
-            "`aggregator` must be `random` with a model that cannot tell how likely a "
+            "`aggregators` must be `random` with a model that cannot tell how likely a "
             f"text is, found that {self.name} does not state the log-probabilities of "
             "a prompt (/completions with `echo`), which voting needs; pass "
-            "`-c aggregator=random`, or use a local model or vLLM."
+            "`-c aggregators=random`, or use a local model or vLLM."
         )
 
 

@@ -50,7 +50,9 @@ def needed_examples(config: RunConfig) -> int:
     """Return how many examples a teacher client must hold at least."""
     per_prompt = config.examples_per_prompt if EXAMPLES in config.teaching_names else 1
     instructed = NUM_EXAMPLES if INSTRUCTION in config.teaching_names else 1
-    shown = max(per_prompt, instructed)
+    # What private examples could do is measured with as many of them.
+    compared = config.counts[-1] if EXAMPLES in config.teaching_names else 1
+    shown = max(per_prompt, instructed, compared)
     from fedcot.social.teacher_silo import has_votes
 
     if not has_votes(config):

@@ -11,6 +11,7 @@ from fedcot.social.settings import (
     EXAMPLES,
     INSTRUCTION,
     PRIVATE_VOTING,
+    RULES,
     WORLD_TASK,
     SocialSettings,
 )
@@ -144,10 +145,25 @@ def _check_choice(config: RunConfig) -> None:
             "from one prompt, found 0.0; raise it, or pass `-c samples-per-prompt=1 "
             "-c instruction-tries=1`."
         )
-    if config.instruction_merging != "single" and (
-        INSTRUCTION not in config.teaching_names
-    ):
+    if INSTRUCTION in config.teaching_names:
+        _check_instructions(config)
+    elif config.instruction_merging != "single":
         raise ConfigError(
             "`instruction-merging` must be `single` where no instruction is taught, "
             f"found {config.instruction_merging}; add instruction to `teaching`."
+        )
+
+
+def _check_instructions(config: RunConfig) -> None:
+    if not config.gate_run:
+        raise ConfigError(
+            "`gate-run` must be > 0 where instructions are taught: a long text that "
+            "embeds a private one is far from it as a whole, found 0; pass for example "
+            "`-c gate-run=12`, or `-c teaching=examples`."
+        )
+    if config.instruction_merging == "model" and config.task in (WORLD_TASK, *RULES):
+        raise ConfigError(
+            "`instruction-merging` must not be `model` for tasks of the built-in "
+            f"world, whose models follow no English, found it with {config.task}; pass "
+            "`-c instruction-merging=concat`."
         )

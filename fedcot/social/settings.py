@@ -10,11 +10,10 @@ from fedcot.rules import at_least, list_of, one_of, setting
 
 WORLD_TASK: Final = "world"
 # Those of `fedcot.social.task_data`, which a test compares; reading it takes a second.
+RULES: Final = ("conversion", "labels", "operator")
 TASKS: Final = (
     WORLD_TASK,
-    "conversion",
-    "labels",
-    "operator",
+    *RULES,
     "sms-spam",
     "sms-spam-classes",
     "gsm8k",

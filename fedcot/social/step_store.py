@@ -156,3 +156,12 @@ def instruction_of(row: Content) -> Instruction:
     """
     considered = Considered(row["text"], Verdict(**row["verdict"]), left=True)
     return Instruction(row["text"], {}, (considered,))
+
+
+def num_sent(state_dir: Path) -> int:
+    """Return how many examples and instructions have left a node, over all its runs."""
+    return sum(
+        line.left and line.kind != "vote"
+        for path in state_dir.glob(f"*/{MESSAGE_LOG}")
+        for line in MessageLog(path).read()
+    )

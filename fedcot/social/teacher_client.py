@@ -59,6 +59,7 @@ from fedcot.social.step_store import (
     candidate_row,
     instruction_of,
     instruction_rows,
+    num_sent,
 )
 from fedcot.social.student import PromptedStudent, prompt_score
 from fedcot.social.teacher_silo import TeacherSilo, steps_hold, teacher_config
@@ -235,6 +236,7 @@ class TeacherClient:
         )
 
     def _write_examples(self, request: ExamplesRequest) -> Made:
+        self._check_sent(request.per_prompt * request.keep)
         known = self.silo.teaching
         made = generate(
             self._model,
@@ -268,6 +270,7 @@ class TeacherClient:
         return made.considered, content
 
     def _write_instruction(self, request: InstructionRequest) -> Made:
+        self._check_sent(1)
         known, seed = self.silo.teaching, self._seed(request)
         made = write_instruction(
             self._model,
@@ -302,6 +305,18 @@ class TeacherClient:
         said = f"{request.subject}: {' '.join(map(str, ballot))}"
         content = {"ballot": ballot, "num_shown": scores.num_shown}
         return [Considered(said, None, left=True)], content
+
+    def _check_sent(self, count: int) -> None:
+        """Refuse to teach beyond what a deployed node's owner lets out in all runs."""
+        if self.owner.simulated:
+            return
+        most, before = self.owner.max_shared_texts, num_sent(self.owner.folder(""))
+        if before + count > most:
+            raise ConfigError(
+                "`max-shared-texts` of the node's owner must leave room for what is "
+                f"asked for, found {before} texts sent, {count} more asked for and "
+                f"{most} allowed; ask for fewer, or let the owner raise it."
+            )
 
     def _originals(self, request: PromptsRequest) -> list[tuple[str, str, Silo]]:
         """Return the baselines that read private examples: the same first ones."""

@@ -83,7 +83,8 @@ def teacher_config(config: RunConfig, owner: Owner) -> RunConfig:
     """Return the settings with the owner's model and folder in place of the server's.
 
     A server must choose neither which model reads private examples nor which files are
-    read. Of an endpoint it must not name the model either: it has to list one only.
+    read, nor open the gate. Of an endpoint it must not name the model either: it has to
+    list one only.
 
     Raises
     ------
@@ -125,6 +126,9 @@ def teacher_config(config: RunConfig, owner: Owner) -> RunConfig:
         # Its owner has chosen the endpoint.
         raw_to_endpoint=config.raw_to_endpoint or is_asked,
         teacher_model="" if is_asked else config.teacher_model,
+        # A run may be stricter than the owner, never laxer.
+        gate_distance=max(config.gate_distance, owner.gate_distance),
+        gate_run=min(config.gate_run or owner.gate_run, owner.gate_run),
     )
 
 

@@ -52,9 +52,9 @@ def test_a_url_is_an_endpoint() -> None:
         (
             "builtin",
             "teacher",
-            "`teacher` must be a folder, a Hugging Face id or a URL",
+            "`teacher` must be a model that learns from examples",
         ),
-        ("builtin", "student", "`-c student=Qwen/Qwen2.5-0.5B`"),
+        ("builtin", "student", "in-context-teacher, in-context-student"),
         ("no/such/folder", "student", "`student`"),
         ("http://me:secret@host/v1", "teacher", "credentials"),
     ],

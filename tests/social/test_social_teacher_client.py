@@ -431,6 +431,35 @@ def test_a_deployed_node_refuses(tmp_path, models, more, settings, reason):
     assert "\n" not in str(caught.value)
 
 
+def test_a_run_may_be_stricter_than_the_owner_and_never_laxer(tmp_path, models):
+    open_run = social_config(
+        tmp_path, gate_distance=0.0, gate_run=0, teaching="examples"
+    )
+    own = TeacherClient(open_run, deployed(tmp_path)).config
+    assert (own.gate_distance, own.gate_run) == (0.1, 12)
+    strict_run = social_config(tmp_path, gate_distance=0.5, gate_run=3)
+    own = TeacherClient(strict_run, deployed(tmp_path)).config
+    assert (own.gate_distance, own.gate_run) == (0.5, 3)
+    lax = deployed(tmp_path, **{"gate-distance": 0.0, "gate-run": 30})
+    own = TeacherClient(open_run, lax).config
+    assert (own.gate_distance, own.gate_run) == (0.0, 30)
+
+
+def test_an_owner_limits_what_leaves_over_all_runs(tmp_path, models):
+    config = social_config(tmp_path)
+    owner = deployed(tmp_path, **{"max-shared-texts": 3})
+    first = TeacherClient(config, owner).teach(examples_request(""))
+    assert len(first.demonstrations) == 2
+    # Another run cannot draw more; what was sent may be sent again.
+    other = replace(examples_request(""), run_key="b" * 16)
+    with pytest.raises(ConfigError, match="2 texts sent, 2 more asked for and 3 all"):
+        TeacherClient(config, owner).teach(other)
+    again = TeacherClient(config, owner).teach(examples_request(""))
+    assert sent(again) == sent(first)
+    one = replace(instruction_request(""), run_key="b" * 16)
+    assert len(TeacherClient(config, owner).instruct(one).instruction) == 1
+
+
 def test_a_run_of_another_mode_has_no_teacher_clients(tmp_path, models):
     other = RunConfig(token_epsilon=8.0)
     for owner in (simulated(), deployed(tmp_path)):
@@ -579,7 +608,9 @@ def world_records(config, partition_id, num_partitions) -> Partition:
             for n in range(count)
         )
 
-    return Partition(train=records(f"bo{partition_id}", 12), test=records("eva", 2))
+    return Partition(
+        train=records("abc"[partition_id] + "bo", 12), test=records("eva", 2)
+    )
 
 
 def adds(prompt: str, seed: int) -> str:
