@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test test-slow check format bench results-main results-privacy results-words \
-	results-community results-levels results-recorded results-hardware bench-teacher mutants \
+	results-community results-social results-modes results-levels results-recorded results-hardware bench-teacher mutants \
 	pretrain clean
 
 help: ## show this list
@@ -56,6 +56,12 @@ bench: install ## what is timed, and against what
 
 results-community: install ## communities: size, diversity, granularity, coalitions -> results/community.json
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/community_runs.py $(ARGS)
+
+results-social: install ## social learning with hidden rules -> results/social.json
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/social_runs.py $(ARGS)
+
+results-modes: install ## all three modes on one split -> results/modes.json
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/mode_runs.py $(ARGS)
 
 results-levels: install ## six levels of real rationales -> results/svamp-levels.json
 	OMP_NUM_THREADS=1 $(BIN)/python -P benchmarks/granularity_runs.py $(ARGS)

@@ -1,7 +1,7 @@
 """The figure of `mode_runs.py`: accuracy against bytes, mode by mode."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,19 +19,21 @@ STYLES: Final = {
 }
 # Bytes below this are drawn on a linear scale, since some arms send none.
 LINEAR: Final = 1000
-# Arms that would be written over each other go below their marker.
-BELOW: Final = ("fedcot/zero-shot", "social/original", "fedcot/distil")
+# Share of the axis between labels of arms that stand one above the other.
+APART: Final = 0.06
+HIGHEST: Final = 1.05
 
 
 def draw(result: Mapping[str, Any], path: Path) -> Path:
     """Draw every arm of a result: filled where its epsilon is finite."""
-    figure, axis = plt.subplots(figsize=(7.2, 4.4))
+    figure, axis = plt.subplots(figsize=(7.6, 4.6))
+    heights = label_heights(list(result["arms"].values()))
     for label, arm in result["arms"].items():
         colour, marker = STYLES[arm["mode"]]
         finite = math.isfinite(float(arm["epsilon"]))
+        place = (arm["bytes"]["total"]["mean"], arm["accuracy"]["mean"])
         axis.errorbar(
-            arm["bytes"]["total"]["mean"],
-            arm["accuracy"]["mean"],
+            *place,
             arm["accuracy"]["stderr"] or 0.0,
             color=colour,
             marker=marker,
@@ -40,26 +42,46 @@ def draw(result: Mapping[str, Any], path: Path) -> Path:
             capsize=3,
             linestyle="none",
         )
-        is_below = label in BELOW
+        silent = place[0] == 0
+        text = f"{arm['name']}, {exposure_shown(arm)}"
         axis.annotate(
-            f"{arm['name']}\n{exposure_shown(arm)}",
-            (arm["bytes"]["total"]["mean"], arm["accuracy"]["mean"]),
-            xytext=(6, -9 if is_below else 7),
-            textcoords="offset points",
-            va="top" if is_below else "bottom",
+            text if silent else text.replace(", ", "\n", 1),
+            place,
+            xytext=(10, heights[label]) if silent else (7, 6),
+            textcoords=(
+                ("offset points", "axes fraction") if silent else "offset points"
+            ),
+            va="center" if silent else "bottom",
+            color=colour,
             fontsize=7,
         )
-    axis.set_xscale("symlog", linthresh=LINEAR, linscale=0.5)
-    axis.set_xlim(-LINEAR / 4, axis.get_xlim()[1] * 4)
-    axis.set_ylim(0, 1.05)
+    axis.set_xscale("symlog", linthresh=LINEAR, linscale=1.4)
+    axis.set_xticks([0, *(10**power for power in range(3, 8))])
+    axis.set_xlim(-LINEAR / 8, axis.get_xlim()[1] * 4)
+    axis.set_ylim(0, HIGHEST)
     axis.set_xlabel("bytes of one client, both ways and to get the student")
     axis.set_ylabel("accuracy on own test questions")
     axis.grid(alpha=0.3)
-    axis.legend(handles=_handles(), fontsize=7, frameon=False, loc="upper right")
+    axis.legend(handles=_handles(), fontsize=7, frameon=False, loc="upper left")
     figure.tight_layout()
     figure.savefig(path, dpi=150, metadata={"Software": None})
     plt.close(figure)
     return path
+
+
+def label_heights(arms: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return how high the labels of arms without bytes stand, as shares of the axis.
+
+    They stand above each other, so that none is written over another.
+    """
+    silent = [arm for arm in arms if arm["bytes"]["total"]["mean"] == 0]
+    heights: dict[str, float] = {}
+    lowest = APART / 2
+    for arm in sorted(silent, key=lambda one: float(one["accuracy"]["mean"])):
+        height = max(lowest, arm["accuracy"]["mean"] / HIGHEST)
+        heights[f"{arm['mode']}/{arm['name']}"] = height
+        lowest = height + APART
+    return heights
 
 
 def exposure_shown(arm: Mapping[str, Any]) -> str:

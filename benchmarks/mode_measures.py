@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from community_measures import rounded
-from mode_plan import COMMUNITY, FEDCOT, Arm
+from mode_plan import COMMUNITY, FEDCOT, SOCIAL, Arm
 
 from fedcot.community.messages import COUNT
-from fedcot.community.settings import FEDERATED
+from fedcot.community.settings import FEDERATED, POOLED
 from fedcot.evaluation.adapter_audit import BASE
 from fedcot.evaluation.exposure import summarise_ranks
 from fedcot.evaluation.metrics import mean_and_stderr
@@ -64,23 +64,44 @@ class Reading:
     ranks: Ranks
 
 
-def read_arm(place: Path, arm: Arm) -> Reading:
-    """Return what a finished, audited run says about one of its students."""
+def read_arm(place: Path, arm: Arm, size: int) -> Reading:
+    """Return what a finished, audited run says about one of its students.
+
+    Parameters
+    ----------
+    size : int
+        Canary and references together, in every rank.
+    """
     summary = read_summary(place)
     if arm.mode == FEDCOT:
         lines = (place / METRICS).read_text(encoding="utf-8").splitlines()
-        return fedcot_reading(
-            summary, [json.loads(line) for line in lines], _read(place / AUDIT), arm
-        )
+        rows = [json.loads(line) for line in lines]
+        return fedcot_reading(summary, rows, read_audit(place / AUDIT, size), arm)
     if arm.mode == COMMUNITY:
         folder = place / "adapters" / arm.name / grand_of(summary)
-        return community_reading(
-            summary, _read(place / AUDIT), arm, adapter_bytes(folder)
-        )
+        audit = read_audit(place / AUDIT, size)
+        return community_reading(summary, audit, arm, adapter_bytes(folder))
     delivery = 0.0
     if arm.name == DISTILLED:
         delivery = adapter_bytes(place / "adapters" / DISTILLED / "global")
-    return social_reading(summary, _read(place / ONE_RUN), arm, delivery)
+    return social_reading(summary, read_audit(place / ONE_RUN, size), arm, delivery)
+
+
+def read_audit(path: Path, size: int) -> dict[str, Any]:
+    """Return an audit.
+
+    Raises
+    ------
+    ValueError
+        Its canaries were ranked among another number of secrets.
+    """
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if content["size"] != size:
+        raise ValueError(
+            f"`size` must be that of the audit in {path}, found {size} and "
+            f"{content['size']}; run without --draw."
+        )
+    return content
 
 
 def fedcot_reading(
@@ -282,13 +303,40 @@ def replays_of(audits: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def counts_of(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return every prompted student of mode social on own questions, over seeds."""
+    """Return every prompted student of mode social over seeds.
+
+    Returns
+    -------
+    dict
+        ``own``: accuracy on own questions. ``answered``: share of the public questions
+        to which an answer could be read at all.
+    """
     told = [one["social"]["students"] for one in summaries]
     names = set.intersection(*(set(one) for one in told))
     return {
-        name: rounded(_mean([one[name]["own"]["mean"] for one in told]))
+        name: rounded(
+            {
+                "own": _mean([one[name]["own"]["mean"] for one in told]),
+                "answered": _mean([one[name]["answered"] for one in told]),
+            }
+        )
         for name in sorted(names)
         if all(one[name]["own"] for one in told)
+    }
+
+
+def texts_of(
+    communities: Sequence[Mapping[str, Any]], social: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return how many texts the pooled and the distilled student learn from."""
+    pooled = [
+        one["community"]["students"][f"{POOLED}.{grand_of(one)}"]["num_traces"]
+        for one in communities
+    ]
+    distilled = [one["social"][DISTILLED]["num_examples"] for one in social]
+    return {
+        f"{COMMUNITY}/{POOLED}": rounded(_mean(pooled)),
+        f"{SOCIAL}/{DISTILLED}": rounded(_mean(distilled)),
     }
 
 
@@ -315,8 +363,3 @@ def _private(summary: Mapping[str, Any], arm: str) -> dict[str, Any]:
 
 def _ranks(reports: Mapping[str, Mapping[str, Any]]) -> Ranks:
     return {prompt: list(report["ranks"]) for prompt, report in reports.items()}
-
-
-def _read(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content

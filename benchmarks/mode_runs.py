@@ -23,7 +23,17 @@ import mode_figures
 import mode_measures
 import torch
 from mode_exposure import rank_one_run
-from mode_plan import ARMS, CLIENTS, COMMON, PARTS, QUICK, QUICK_OF, SOCIAL, Part
+from mode_plan import (
+    ARMS,
+    CLIENTS,
+    COMMON,
+    COMMUNITY,
+    PARTS,
+    QUICK,
+    QUICK_OF,
+    SOCIAL,
+    Part,
+)
 from social_runs import is_complete
 
 import client_app
@@ -128,7 +138,7 @@ def write_result(given: argparse.Namespace, seeds: Sequence[int]) -> None:
         for place in some
     ]
     audits = [
-        json.loads((place / mode_measures.AUDIT).read_text(encoding="utf-8"))
+        mode_measures.read_audit(place / mode_measures.AUDIT, given.size)
         for place in places[SOCIAL]
     ]
     social = [read_summary(place) for place in places[SOCIAL]]
@@ -151,12 +161,18 @@ def write_result(given: argparse.Namespace, seeds: Sequence[int]) -> None:
                 "holder": arm.holder,
                 "teacher": arm.teacher,
                 **mode_measures.joined(
-                    [mode_measures.read_arm(place, arm) for place in places[arm.part]],
+                    [
+                        mode_measures.read_arm(place, arm, given.size)
+                        for place in places[arm.part]
+                    ],
                     given.size,
                 ),
             }
             for arm in ARMS
         },
+        "texts": mode_measures.texts_of(
+            [read_summary(place) for place in places[COMMUNITY]], social
+        ),
         "social_students": mode_measures.counts_of(social),
         "social_replays": mode_measures.replays_of(audits),
         "failures": sum(
@@ -201,7 +217,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=Path("results/modes.json"))
     parser.add_argument("--size", type=int, default=1000, help="N of all ranks")
     parser.add_argument(
-        "--trials", type=int, default=4, help="conversations replayed for each seed"
+        "--trials", type=int, default=2, help="conversations replayed for each seed"
     )
     parser.add_argument("--only", help="run this part and write nothing")
     parser.add_argument("--quick", action="store_true", help="tiny runs, for a trial")

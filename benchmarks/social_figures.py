@@ -64,7 +64,7 @@ def draw(result: Mapping[str, Any], path: Path) -> Path:
             score = point["students"].get(student)
             if score is not None:
                 axis.axhline(score["mean"], color=colour, linestyle=dashes, label=label)
-        axis.set_title(name.replace("-", " ", 1), fontsize=9)
+        axis.set_title(name, fontsize=9)
         axis.set_xlabel("examples in the prompt")
         axis.set_ylim(0, 1.03)
         axis.grid(alpha=0.3)

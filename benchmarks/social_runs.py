@@ -34,15 +34,16 @@ from fedcot.runs import CONFIG
 from strategies.local_grid import LocalGrid
 
 TEACHERS: Final = 8
-# What each point changes. The paper's larger student has smaller teachers' examples.
+# What each point changes. The larger student is that of the paper: its teachers' models
+# are smaller than its own.
 POINTS: Final[Mapping[str, Mapping[str, Scalar]]] = {
     "conversion": {"task": "conversion"},
     "operator": {"task": "operator"},
     "labels": {"task": "labels"},
-    "operator-smaller-teachers": {"task": "operator", "client-model": "builtin-small"},
-    "operator-mixed-teachers": {
+    "operator, larger student": {"task": "operator", "prompted-student": "builtin"},
+    "operator, mixed teachers": {
         "task": "operator",
-        "client-model": "builtin,builtin-small",
+        "client-model": "builtin-small,builtin",
     },
 }
 # A conversation in a minute: shows that everything runs, not what comes out.
@@ -65,7 +66,9 @@ def settings(
             **point,
             "num-partitions": TEACHERS,
             "seed": seed,
-            "run-dir": str(given.folder.absolute() / f"seed-{seed}" / name),
+            "run-dir": str(
+                given.folder.absolute() / f"seed-{seed}" / name.replace(", ", "-")
+            ),
         },
     )
 
@@ -129,7 +132,7 @@ def write_result(given: argparse.Namespace, seeds: Sequence[int]) -> None:
         for place in places
     ]
     base = load_config(given.config, QUICK if given.quick else {}).to_run_config()
-    for key in ("seed", "run-dir", "task", "client-model"):
+    for key in ("seed", "run-dir", "task", "client-model", "prompted-student"):
         del base[key]
     result = {
         "command": shlex.join(["python", "benchmarks/social_runs.py", *sys.argv[1:]]),

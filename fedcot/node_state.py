@@ -38,6 +38,8 @@ GATE_DISTANCE = 0.1
 GATE_RUN = 12
 # A gate bounds nothing, so that the number of texts has to.
 MAX_SHARED_TEXTS = 1000
+# Each tells which candidates a client's own examples make likely.
+MAX_BALLOTS = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +84,12 @@ class Owner:
         The same, in words of a private text; a run can only ask for fewer.
     max_shared_texts : int
         How many examples and instructions may leave this node over all runs.
+    max_ballots : int
+        How many ballots may leave this node over all runs: a server may start as many
+        runs as it likes.
+    task : str
+        The one task, as the setting of that name, that a teacher client's files may be
+        read for; a run cannot choose another one. Empty: no file is read.
     """
 
     partition_id: int
@@ -100,6 +108,8 @@ class Owner:
     gate_distance: float = GATE_DISTANCE
     gate_run: int = GATE_RUN
     max_shared_texts: int = MAX_SHARED_TEXTS
+    max_ballots: int = MAX_BALLOTS
+    task: str = ""
 
     @classmethod
     def from_node_config(cls, node_config: Mapping[str, Any]) -> Self:
@@ -151,6 +161,8 @@ class Owner:
             gate_distance=_share(node_config, "gate-distance", GATE_DISTANCE),
             gate_run=_count(node_config, "gate-run", GATE_RUN),
             max_shared_texts=_count(node_config, "max-shared-texts", MAX_SHARED_TEXTS),
+            max_ballots=_count(node_config, "max-ballots", MAX_BALLOTS),
+            task=str(node_config.get("task", "")),
         )
 
     def folder(self, run_dir: str) -> Path:

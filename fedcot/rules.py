@@ -78,6 +78,13 @@ TEXT: Final = Rule("text that is not empty", lambda value: bool(value.strip()))
 ANY: Final = Rule("", lambda value: True)
 # More of them tell no more, and the built-in world would be searched for hours.
 HOLD_OUT: Final = Rule("0 to 10000", lambda value: 0 <= value <= 10_000)
+# What one message to a teacher client may ask for.
+SAMPLES: Final = Rule("1 to 10000", lambda value: 1 <= value <= 10_000)
+TEMPERATURE: Final = Rule("0 to 100", lambda value: 0 <= value <= 100)
+# Between them the weights of private votes can be calibrated.
+VOTE_EPSILON: Final = Rule(
+    "0, or from 0.0001 to 64", lambda value: value == 0 or 1e-4 <= value <= 64
+)
 SLUG: Final = Rule(
     "1 to 64 of a-z, 0-9 and '-', a letter or digit first",
     lambda value: re.fullmatch(r"[a-z0-9][a-z0-9-]{0,63}", value) is not None,

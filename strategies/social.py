@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
 
 from flwr.serverapp import Grid
 
 from fedcot import provenance
 from fedcot.config import RunConfig
-from fedcot.errors import FedcotError
+from fedcot.errors import ConfigError, FedcotError
+from fedcot.node_state import read_json
 from fedcot.privacy.sampler import RandomSource, SystemRandomSource
+from fedcot.runs import write_json
 from fedcot.seeding import derive_seed, numpy_generator
 from fedcot.social.aggregation import (
     Chosen,
@@ -23,7 +27,7 @@ from fedcot.social.aggregation import (
     aggregator_named,
     pool_candidates,
 )
-from fedcot.social.ballots import balanced_turns, open_turns, possible_turns
+from fedcot.social.ballots import ANY_LABEL, balanced_turns, open_turns, possible_turns
 from fedcot.social.client_model import ClientModel
 from fedcot.social.configured import (
     configured_form,
@@ -43,6 +47,7 @@ from fedcot.social.messages import (
     QUERY_EXAMPLES,
     QUERY_INSTRUCTION,
     StepRequest,
+    protocol_words,
     step_message,
 )
 from fedcot.social.outline import flow_kinds
@@ -52,6 +57,7 @@ from fedcot.social.settings import (
     SINGLE,
 )
 from fedcot.social.student import PromptedStudent
+from fedcot.social.teacher_silo import VOTE_MERGING
 from strategies.phased import Phase
 from strategies.results import Results
 from strategies.social_distil import distilled_student, fedavg_bytes
@@ -64,13 +70,17 @@ from strategies.talking import TalkingStrategy
 
 logger = logging.getLogger("flwr.fedcot")
 
+# Teacher clients that the conversation goes on without, by partition.
+LOST: Final = "lost-teachers.json"
+
 
 class SocialLearning(TalkingStrategy):
     """Identify, teach, choose, instruct, evaluate.
 
     Every message of the conversation passes a `FlowGuard` first: it goes to all teacher
     clients that are left, the same to each, in an order that is fixed in advance, and
-    carries no teacher's words to another but for candidates that all may vote on.
+    carries no teacher's words to another but for candidates that all may vote on. When
+    it is over, simulated clients are asked for scores, which is no part of it.
 
     Parameters
     ----------
@@ -131,7 +141,7 @@ class SocialLearning(TalkingStrategy):
 
     @property
     def spends(self) -> bool:
-        """Whether a client's ledger is charged: never, see `fedcot.social.costs`."""
+        """Whether a client's ledger is charged: never, since texts have no epsilon."""
         return False
 
     def summary(self) -> None:
@@ -147,8 +157,14 @@ class SocialLearning(TalkingStrategy):
         """Learn which partition each node holds: these are the teacher clients."""
         code = provenance.code_hash()
         self.meet(grid, state, social_identity(self.config, code))
-        self.guard = FlowGuard(self.flow, sorted(state.members))
+        self.guard = FlowGuard(self.flow, sorted(state.members), known=protocol_words())
         self.intake.guard = self.guard
+        # A run that goes on is the same conversation: who was lost stays out, or the
+        # others would be asked to vote on other candidates than before.
+        for partition in read_json(self._lost_path, default=[]):
+            self.intake.gone.add(partition)
+        for partition in self.intake.lost():
+            self.guard.lose(partition)
         logger.info("├── Teacher clients: %d", len(state.members))
 
     def teach(self, grid: Grid, state: RoundState) -> None:
@@ -172,8 +188,11 @@ class SocialLearning(TalkingStrategy):
     def choose(self, grid: Grid, state: RoundState) -> None:
         """Choose the student's examples, by chance and by the teachers' votes."""
         if not self.pool.demonstrations:
-            return
+            return  # None are taught; without candidates `teach` has failed.
         turns = self._turns()
+        if not turns:
+            self._skip_vote()
+            return
         if self.config.has_votes:
             self._vote(state, turns, candidates=self.pool.demonstrations)
         for name in self.config.aggregator_names:
@@ -202,6 +221,8 @@ class SocialLearning(TalkingStrategy):
         if not texts:
             # A teacher whose instruction stays is no failure: the gate may keep all.
             logger.warning("├── No instruction came through a gate")
+            if self.config.instruction_merging == VOTE_MERGING:
+                self._skip()
             return
         self.instruction = self._merged(state, texts)
         self.social_results.note_instruction(self.instruction, len(texts))
@@ -210,12 +231,17 @@ class SocialLearning(TalkingStrategy):
         """Score all students on the public test; what clients hold, on the clients."""
         prompts = prompts_of(self.config, self.pool, self.chosen, self.instruction)
         for done, prompt in enumerate(prompts, 1):
-            correct = self.student.correct(
-                prompt.instruction,
-                prompt.demonstrations,
-                [one.question for one in self.test],
-                [one.answer for one in self.test],
-            )
+            try:
+                correct = self.student.correct(
+                    prompt.instruction,
+                    prompt.demonstrations,
+                    [one.question for one in self.test],
+                    [one.answer for one in self.test],
+                )
+            except ConfigError as error:
+                # One that does not fit must not cost the others.
+                self.social_results.note_left_out(prompt.name, str(error))
+                continue
             self.social_results.note_student(prompt, correct)
             self.results.progress("evaluate", state.server_round, done, len(prompts))
         if self.config.distil_examples and self.pool.demonstrations:
@@ -224,22 +250,19 @@ class SocialLearning(TalkingStrategy):
                     self.config, self.pool, self.test, state, self.results
                 )
             )
-        self.social_results.note_fedavg(fedavg_bytes(self.config, self.results))
         self._evaluate_clients(state, prompts)
-        if self.guard is not None:
-            self.guard.finish()
+        self._guard.finish()
+        self.social_results.note_fedavg(fedavg_bytes(self.config, self.results))
 
     def _evaluate_clients(self, state: RoundState, prompts: Sequence[Prompt]) -> None:
         """Let simulated clients score what only they can: a deployed one is not asked.
 
         Private examples as a prompt, and on the built-in world their own questions.
+        What a node says of itself is not enough: prompts hold what others taught.
         """
-        asked = [
-            partition
-            for partition in self._present(state)
-            if state.members[partition].identity.simulated
-        ]
-        for partition in asked:
+        if not all(member.identity.simulated for member in state.members.values()):
+            return
+        for partition in self._present(state):
             request = self.asking.prompts(state, partition, prompts)
             self.send_to(partition, EVALUATE_PROMPTS, request)
         self.receive_all(EVALUATE_PROMPTS)
@@ -252,13 +275,15 @@ class SocialLearning(TalkingStrategy):
     ) -> None:
         """Send one step of the conversation to all teacher clients that are left."""
         guard = self._guard
+        # Not behind the step: one that all were lost in is gone on with by all.
+        write_json(self._lost_path, sorted(self.intake.gone))
         self.intake.step = self._step
         for partition in self._present(state):
             message = request(partition)
             guard.before_send(step_message(message), partition)
             self.send_to(partition, message_type, message)
         self.receive_all(message_type)
-        for partition in self.intake.lost(state):
+        for partition in self.intake.lost():
             guard.lose(partition)
         self._step += 1
 
@@ -271,6 +296,8 @@ class SocialLearning(TalkingStrategy):
         texts: Sequence[str] = (),
     ) -> None:
         self.intake.ballots = {}
+        labels = [one.answer for one in candidates] or [ANY_LABEL] * len(texts)
+        self.intake.voted_on = (labels, turns)
         self._broadcast(
             state,
             QUERY_BALLOT,
@@ -279,6 +306,16 @@ class SocialLearning(TalkingStrategy):
             ),
         )
         self.require(self.intake.ballots, QUERY_BALLOT)
+
+    def _skip_vote(self) -> None:
+        """Go on without examples: none of the labels that are wanted was written."""
+        logger.warning("├── No candidate has a label that is to be chosen")
+        if self.config.has_votes:
+            self._skip()
+
+    def _skip(self) -> None:
+        self._guard.skip()
+        self._step += 1
 
     def _merged(self, state: RoundState, texts: dict[int, str]) -> MergedInstruction:
         how = self.config.instruction_merging
@@ -290,7 +327,7 @@ class SocialLearning(TalkingStrategy):
             one = known[int(rng.integers(len(known)))]
             return merge_instructions({one: texts[one]}, "concat", style=style)
         votes = None
-        if how == "vote":
+        if how == VOTE_MERGING:
             known = sorted(texts)
             self._vote(state, open_turns(1), texts=[texts[p] for p in known])
             first = [ballot[0] for ballot in self.intake.ballots.values()]
@@ -325,6 +362,10 @@ class SocialLearning(TalkingStrategy):
         return [
             partition for partition in sorted(state.members) if partition not in gone
         ]
+
+    @property
+    def _lost_path(self) -> Path:
+        return self.results.run.path / LOST
 
     @property
     def _guard(self) -> FlowGuard:

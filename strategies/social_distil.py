@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,6 +13,7 @@ from fedcot.community.scoring import score_student
 from fedcot.config import RunConfig
 from fedcot.data.partition import load_partition
 from fedcot.data.schema import Record
+from fedcot.errors import FedcotError
 from fedcot.models.sources import model_folder
 from fedcot.social.aggregation import Pool
 from fedcot.social.configured import role_of
@@ -21,6 +23,8 @@ from strategies.coalition_students import PooledTraining
 from strategies.measures import estimate
 from strategies.results import Results
 from strategies.state import RoundState
+
+logger = logging.getLogger("flwr.fedcot")
 
 DISTILLED = "distilled.social"
 
@@ -78,10 +82,19 @@ def fedavg_bytes(config: RunConfig, results: Results) -> dict[str, Any] | None:
     """Return what a client sends and gets in one round of FedAvg with LoRA.
 
     Of the model that reads the prompts, with the run's own adapter settings; None where
-    it is behind an endpoint. Values of float32 alone, without any framing.
+    it is behind an endpoint, or an adapter cannot be put into it: a figure for
+    comparison must not end a run. Values of float32 alone, without any framing.
     """
     if is_endpoint(config.prompted_student):
         return None
+    try:
+        return _fedavg_bytes(config, results)
+    except (FedcotError, ValueError, MemoryError) as error:
+        logger.warning("├── Cost of FedAvg not known (%s)", type(error).__name__)
+        return None
+
+
+def _fedavg_bytes(config: RunConfig, results: Results) -> dict[str, Any]:
     role, source = role_of(config.prompted_student, "prompted-student")
     folder = model_folder(source, role)
     same = Results(results.run, replace(config, student=str(folder)))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 
 from fedcot.errors import ConfigError, WireError
 from fedcot.records import QUERY_IDENTIFY
+from fedcot.social.ballots import ANY_LABEL
 from fedcot.social.demonstrations import Demonstration, DemonstrationFormat
 from fedcot.social.flow import FlowError, FlowGuard
 from fedcot.social.messages import (
@@ -54,6 +56,8 @@ class SocialIntake:
         By partition; none where a gate kept it.
     ballots : dict of int to tuple of int
         Of the last vote.
+    voted_on : pair of sequences of str
+        The label of each candidate of that vote, and its turns.
     gone : set of int
         Partitions that failed in a step: the conversation goes on without them.
     """
@@ -66,6 +70,7 @@ class SocialIntake:
         self.examples: dict[int, tuple[Demonstration, ...]] = {}
         self.instructions: dict[int, str] = {}
         self.ballots: dict[int, tuple[int, ...]] = {}
+        self.voted_on: tuple[Sequence[str], Sequence[str]] = ((), ())
         self.gone: set[int] = set()
         self._told: set[int] = set()
 
@@ -99,7 +104,7 @@ class SocialIntake:
         ):
             self.gone.add(partition)
 
-    def lost(self, state: RoundState) -> list[int]:
+    def lost(self) -> list[int]:
         """Return the partitions that went since the last call, in order."""
         new = sorted(self.gone - self._told)
         self._told |= set(new)
@@ -135,10 +140,21 @@ class SocialIntake:
     def _ballot(self, state: RoundState, answer: Answer) -> None:
         reply = BallotReply.decode(answer.content)
         partition = own_partition(state, answer, reply.partition_id)
+        self._check_places(reply.ballot)
         self._note(partition, ())
         self.ballots[partition] = reply.ballot
         self.results.note_ballot(state.server_round, answer, reply)
         self._progress(state, "vote", len(self.ballots))
+
+    def _check_places(self, ballot: Sequence[int]) -> None:
+        """Refuse a ballot that names other places than the turns have."""
+        labels, turns = self.voted_on
+        if not all(place < len(labels) for place in ballot):
+            raise WireError("A ballot must name candidates of this vote.")
+        is_open = ANY_LABEL in turns
+        found = Counter(ANY_LABEL if is_open else labels[place] for place in ballot)
+        if found != Counter(turns):
+            raise WireError("A ballot must have one place for each turn.")
 
     def _instruction(self, state: RoundState, answer: Answer) -> None:
         reply = InstructionReply.decode(answer.content)

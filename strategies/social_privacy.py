@@ -8,7 +8,7 @@ from typing import Any, Final
 from fedcot.budget import ArmEpsilons, worst_of
 from fedcot.config import RunConfig
 from fedcot.social.costs import teaching_epsilons
-from fedcot.social.settings import PRIVATE_VOTING
+from fedcot.social.settings import PRIVATE_VOTING, VOTING
 from fedcot.social.votes import ADJACENCY, UNCHARGED, VoteClaims
 from strategies.privacy_report import METRICS_SENT, SEEN_BY_WAITING
 from strategies.state import RoundState
@@ -17,6 +17,7 @@ COVERS: Final = (
     "epsilon covers private votes alone: what teacher clients say in words has none, "
     "and a gate that keeps copies back bounds nothing"
 )
+COUNTED: Final = "the same votes, which `voting` counts and whose winners are published"
 KEPT_BACK: Final = "how many texts each teacher client sends, which its gate decides"
 
 
@@ -48,6 +49,14 @@ def social_privacy(
     }
 
 
+def _beside(config: RunConfig, *, voted: bool) -> list[str]:
+    """Return what an epsilon of votes does not cover."""
+    if not voted:
+        return []
+    is_open = VOTING in config.aggregator_names
+    return [*UNCHARGED, *([COUNTED] if is_open else [])]
+
+
 def _line(
     name: str, config: RunConfig, cost: ArmEpsilons, uncharged: list[str]
 ) -> Mapping[str, Any]:
@@ -63,5 +72,5 @@ def _line(
         "record_epsilon_at_delta": cost.record_epsilon_at_delta,
         "delta": config.delta,
         "guarantee": cost.guarantee,
-        "uncharged": [*uncharged, *(UNCHARGED if voted else ())],
+        "uncharged": [*uncharged, *_beside(config, voted=voted)],
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -32,6 +33,8 @@ from strategies.results import Results
 from strategies.social_students import Prompt
 from strategies.social_tests import student_tests
 from strategies.state import RoundState
+
+logger = logging.getLogger("flwr.fedcot")
 
 BALLOT: Final = "ballot"
 EVALUATE: Final = "evaluate"
@@ -68,6 +71,7 @@ class SocialResults:
         self._refused: Counter[str] = Counter()
         self._students: dict[str, dict[str, Any]] = {}
         self._correct: dict[str, list[bool]] = {}
+        self._left_out: dict[str, str] = {}
         # By student, then by partition.
         self._scores: dict[str, dict[int, PromptScore]] = defaultdict(dict)
         self._pool = Pool((), (), 0)
@@ -161,6 +165,11 @@ class SocialResults:
         row = {"phase": "hold-out", "student": prompt.name, "correct": digits}
         self.results.run.append_metrics({**row, **self._students[prompt.name]})
 
+    def note_left_out(self, student: str, reason: str) -> None:
+        """Keep why a student could not be asked."""
+        logger.warning("├── Left out %s: %s", student, reason)
+        self._left_out[student] = reason
+
     def note_distilled(self, found: Mapping[str, Any]) -> None:
         """Keep the score of the student that was trained on all examples."""
         self._distilled = dict(found)
@@ -245,7 +254,7 @@ class SocialResults:
             "dataset": config.task,
             "data": {},
             "community": {},
-            "social": self._social(protocol),
+            "social": self._social(protocol, len(state.members)),
             "privacy": dict(privacy),
             "account": {},
             "traffic": dict(traffic),
@@ -258,7 +267,7 @@ class SocialResults:
             "reason": reason,
         }
 
-    def _social(self, protocol: Mapping[str, Any]) -> dict[str, Any]:
+    def _social(self, protocol: Mapping[str, Any], clients: int) -> dict[str, Any]:
         discarded = {
             name.removeprefix("num_"): count
             for name, count in self._generation.items()
@@ -274,7 +283,10 @@ class SocialResults:
             },
             "protocol": dict(protocol),
             "students": self._all_students(),
-            "tests": student_tests(self.config, self._correct, self._scores),
+            "left_out": self._left_out,
+            "tests": student_tests(
+                self.config, self._correct, self._scores, clients=clients
+            ),
             "generation": {
                 "sampled": self._generation["num_sampled"],
                 "kept": len(self._pool.labels) + self._pool.num_repeated,
@@ -341,7 +353,7 @@ class SocialResults:
                     continue
                 name = name.removeprefix(OWN)
                 self._add_original(found, name)["own"] = score
-            else:
+            elif name not in self._students:
                 answered = sum(one.num_answered for one in scores.values())
                 self._add_original(found, name).update(
                     accuracy=score, answered=answered / max(1, score["n"])

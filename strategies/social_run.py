@@ -14,9 +14,11 @@ from fedcot.resuming import check_resuming
 from fedcot.runs import RunDirectory
 from fedcot.seeding import derive_seed
 from fedcot.social.client_model import ClientModel
-from fedcot.social.configured import prompted_student, social_identity
+from fedcot.social.configured import client_model_of, prompted_student, social_identity
 from fedcot.social.flow import Flow
 from fedcot.social.outline import flow_kinds
+from fedcot.social.teacher_silo import has_votes
+from fedcot.teacher_source import is_endpoint
 from strategies.opening import opened_run
 from strategies.results import COMPLETED, FAILED, Results
 from strategies.social import SocialLearning
@@ -50,6 +52,7 @@ def run_social(
         check_resuming(config)
     if student is None:
         student = prompted_student(config)
+    _check_scores(config)
     identity = social_identity(config, provenance.code_hash())
     artefacts = {
         "student": identity.student_hash,
@@ -78,6 +81,23 @@ def run_social(
             raise
         _finish(strategy, directory, COMPLETED, "")
     return directory
+
+
+def _check_scores(config: RunConfig) -> None:
+    """Ask an endpoint for one score, where clients will vote with it.
+
+    Else the refusal would come when everything is written, and on the clients.
+
+    Raises
+    ------
+    ConfigError
+        It does not say how likely a text is.
+    """
+    if not has_votes(config):
+        return
+    for place, source in enumerate(config.client_models):
+        if is_endpoint(source):
+            client_model_of(config, place).score([("One and one is", " two")])
 
 
 def _source(config: RunConfig) -> RandomSource:

@@ -17,6 +17,8 @@ def student_tests(
     config: RunConfig,
     correct: Mapping[str, Sequence[bool]],
     scores: Mapping[str, Mapping[int, PromptScore]],
+    *,
+    clients: int,
 ) -> list[dict[str, Any]]:
     """Return paired permutation tests on the public questions.
 
@@ -30,8 +32,15 @@ def student_tests(
         Whether a student that the server scored answered each question rightly.
     scores : mapping of str to mapping of int to PromptScore
         Of what clients scored, by student and partition.
+    clients : int
+        Among which the questions were dealt out.
+
+    Notes
+    -----
+    The tests are over questions: prompts, seeds and splits are taken as given. Their
+    p-values are those of single tests; among many, some are small by chance.
     """
-    outcomes = {**correct, **_joined(scores)}
+    outcomes = {**_joined(scores, clients), **correct}
     counts = [count for count in config.counts if count]
     names = config.aggregator_names
     pairs = [(f"{a}.{n}", f"{ORIGINAL}.{n}") for n in counts for a in names]
@@ -63,12 +72,11 @@ def student_tests(
 
 
 def _joined(
-    scores: Mapping[str, Mapping[int, PromptScore]],
+    scores: Mapping[str, Mapping[int, PromptScore]], clients: int
 ) -> dict[str, list[bool]]:
     """Put the clients' shares of the public questions together, in their order."""
     found = {}
     for name, held in scores.items():
-        clients = len(held)
         if name.startswith(OWN) or set(held) != set(range(clients)):
             continue
         total = sum(one.num_records for one in held.values())

@@ -76,7 +76,10 @@ def rich_table(sheet: Sheet) -> Table:
     )
     for place, heading in enumerate(sheet.headings):
         if place in sheet.words:
-            table.add_column(Text(heading), overflow="fold")
+            # As wide as its longest word: names are not cut in the middle.
+            words = [word for row in sheet.rows for word in row[place].split()]
+            longest = max(map(len, words), default=0)
+            table.add_column(Text(heading), overflow="fold", min_width=longest)
         else:
             table.add_column(Text(heading), justify="right")
     for row in sheet.rows:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+_LEARNT: Final = ("community/pooled", "social/distilled")
 # Nobody should read a row's number without these.
 _CAVEATS: Final = (
     "Clients, their training and test questions and the number of canaries are the "
@@ -83,7 +84,8 @@ def _notes(result: Mapping[str, Any], path: Path) -> Iterator[str]:
         f"Accuracy on {arms[0]['test_questions']} own test questions of "
         f"{result['clients']} clients, {spread} {seeds} "
         f"{'seeds' if seeds > 1 else 'seed'}. Epsilon: the largest of one record, "
-        "pure, in nats; infinite: no bound holds; 0: nothing is sent. Ranks of "
+        "pure, in nats; infinite: no bound holds; 0: nothing is sent; above some ten "
+        "it is a bound in form more than in effect. Ranks of "
         f"{result['canaries_per_seed']} canaries for each seed among N = "
         f"{result['size']}, of which one client holds each, with the exact 95 % "
         f"interval of the share; chance gives {ranked['rank_zero_expected']:.2g} with "
@@ -108,11 +110,22 @@ def _notes(result: Mapping[str, Any], path: Path) -> Iterator[str]:
             "`fedcot audit memorization` replays it, too few to exclude much: "
             f"{'; '.join(told)}."
         )
+    pooled, distilled = (_texts(result, name) for name in _LEARNT)
+    answered = max(
+        one["answered"]["mean"] for one in result["social_students"].values()
+    )
     yield ""
     yield (
-        f"{_CAVEATS} From `{path.parent.name}/{path.name}`, written by "
-        "`make results-modes`."
+        "Students that only read a prompt give an answer that can be read to at most "
+        f"{100 * answered:.1f} % of the public questions. "
+        f"The pooled student learns from {pooled} traces, the distilled one of mode "
+        f"social from {distilled} examples. {_CAVEATS} From "
+        f"`{path.parent.name}/{path.name}`, written by `make results-modes`."
     )
+
+
+def _texts(result: Mapping[str, Any], arm: str) -> str:
+    return f"{result['texts'][arm]['mean']:,.0f}"
 
 
 def _mean(found: Mapping[str, Any], scale: float, digits: int) -> str:

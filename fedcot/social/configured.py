@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final, Literal
 
@@ -138,10 +139,13 @@ def configured_form(config: RunConfig) -> DemonstrationFormat:
     return format_named(data.format_name, labels=data.labels)
 
 
-def configured_gate(config: RunConfig, silo: Silo) -> Gate:
-    """Return what keeps texts of a teacher client back."""
+def configured_gate(config: RunConfig, silo: Silo, steps: Sequence[str] = ()) -> Gate:
+    """Return what keeps texts of a teacher client back.
+
+    Steps that its model wrote to its examples count as private, behind all others.
+    """
     return Gate(
-        gate_texts(silo),
+        [*gate_texts(silo), *steps],
         config.gate_distance,
         refused_run=config.gate_run or None,
     )
@@ -202,7 +206,7 @@ def role_of(
 
 
 def social_identity(
-    config: RunConfig, code_hash: str, *, test_hash: str = ""
+    config: RunConfig, code_hash: str, *, told: IdentifyRequest | None = None
 ) -> IdentifyRequest:
     """Return what server and clients must have in common.
 
@@ -212,20 +216,23 @@ def social_identity(
     ----------
     config : RunConfig
     code_hash : str
-    test_hash : str
-        Of the public test questions; empty: of those that the settings name. A deployed
-        node is not asked any and takes the server's word, since its files are its own.
+    told : IdentifyRequest, optional
+        What the server says it has. A deployed node takes its word for the student and
+        the test questions: it loads no student, and its files are its owner's.
 
     Raises
     ------
     ConfigError
         The test questions or the student's model cannot be had.
     """
-    if not test_hash:
+    if told is not None:
+        student_hash, test_hash = told.student_hash, told.dataset_hash
+    else:
+        student_hash = model_hash(config.prompted_student)
         test_hash = TaskData((), configured_test(config), config.task).hash
     return IdentifyRequest(
         code_hash=code_hash,
-        student_hash=model_hash(config.prompted_student),
+        student_hash=student_hash,
         vocabulary_hash="none",
         dataset_hash=test_hash,
     )

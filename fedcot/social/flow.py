@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from fedcot.errors import ConfigError, FedcotError
-from fedcot.social.quotations import quotable_runs, texts_in
+from fedcot.social.quotations import canonical, quotable_runs, texts_in
 
 TEACH_EXAMPLES: Final = "teach.examples"
 TEACH_INSTRUCTION: Final = "teach.instruction"
@@ -95,12 +95,12 @@ class StepMessage:
 
     def __post_init__(self) -> None:
         """Check that the content can be hashed."""
-        _canonical(self.content)
+        canonical(self.content)
 
     @property
     def hash(self) -> str:
         """SHA-256 of the kind and the content, whatever the order of the keys."""
-        text = json.dumps(self.kind) + _canonical(self.content)
+        text = json.dumps(self.kind) + canonical(self.content)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -109,6 +109,7 @@ class _Sent:
     """What was sent at one step, and who replied."""
 
     kind: str
+    is_skipped: bool = False
     hashes: dict[int, str] = field(default_factory=dict)
     replied: set[int] = field(default_factory=set)
 
@@ -121,6 +122,9 @@ class FlowGuard:
     flow : Flow
     teachers : sequence of int
         Partitions of all teacher clients, distinct.
+    known : iterable of str
+        What messages always hold, as the names of their parts: no quotation, whoever
+        else says it.
     extended : bool
         Whether messages of one's own for a teacher, steps beside the flow and
         quotations are let through. The run is then marked as one of the extended
@@ -140,7 +144,12 @@ class FlowGuard:
     """
 
     def __init__(
-        self, flow: Flow, teachers: Sequence[int], *, extended: bool = False
+        self,
+        flow: Flow,
+        teachers: Sequence[int],
+        *,
+        known: Iterable[str] = (),
+        extended: bool = False,
     ) -> None:
         if not teachers or len(set(teachers)) != len(teachers):
             raise ConfigError(
@@ -154,6 +163,8 @@ class FlowGuard:
         self._lost: dict[int, int] = {}
         self._departures: list[str] = []
         self._said: set[str] = set()
+        for word in known:
+            self._said |= quotable_runs([word])
         self._quotable: dict[int, set[str]] = {teacher: set() for teacher in teachers}
 
     @property
@@ -227,6 +238,19 @@ class FlowGuard:
         self._steps[step].replied.add(teacher)
         self._quotable[teacher] |= quotable_runs(texts) - self._said
 
+    def skip(self) -> None:
+        """Record that the next step has nothing to ask, so that nobody is asked.
+
+        Raises
+        ------
+        FlowError
+            There is no further step, or the last one has not reached everybody.
+        """
+        if len(self._steps) == len(self._flow.kinds):
+            raise FlowError("No step is left to be skipped.")
+        self._allow(self._unsent())
+        self._steps.append(_Sent(self._flow.kinds[len(self._steps)], is_skipped=True))
+
     def lose(self, teacher: int) -> None:
         """Record that a teacher client has gone; nothing more is sent to it.
 
@@ -269,6 +293,7 @@ class FlowGuard:
             "steps": [
                 {
                     "kind": sent.kind,
+                    "skipped": sent.is_skipped,
                     "sent": {
                         digest: sorted(t for t, h in sent.hashes.items() if h == digest)
                         for digest in dict.fromkeys(sent.hashes.values())
@@ -293,7 +318,7 @@ class FlowGuard:
 
     def _unsent(self) -> list[str]:
         """Return who the last step was not sent to."""
-        if not self._steps:
+        if not self._steps or self._steps[-1].is_skipped:
             return []
         left = set(self._teachers) - set(self._steps[-1].hashes) - set(self._lost)
         place = len(self._steps) - 1
@@ -355,6 +380,8 @@ def check_log(log: Mapping[str, object]) -> None:
     if [step["kind"] for step in steps] != kinds:
         raise FlowError("The steps of the log are not those of its flow.")
     for place, step in enumerate(steps):
+        if step.get("skipped") is True and not step["sent"]:
+            continue
         # Whoever went during a step may have been sent it or not.
         due = {t for t in teachers if lost.get(str(t), len(steps) + 1) > place + 1}
         reached = {teacher for group in step["sent"].values() for teacher in group}
@@ -362,25 +389,6 @@ def check_log(log: Mapping[str, object]) -> None:
             raise FlowError(
                 f"Step {place} of the log is not one message for everybody."
             )
-
-
-def _canonical(content: object) -> str:
-    """Return the one JSON text of a content."""
-    try:
-        return json.dumps(
-            content, sort_keys=True, allow_nan=False, default=_plain_value
-        )
-    except (TypeError, ValueError) as error:
-        raise ConfigError(
-            "`content` must hold text, numbers, truth values, sequences and mappings, "
-            f"found something else ({type(error).__name__}); convert it first."
-        ) from None
-
-
-def _plain_value(value: object) -> object:
-    if isinstance(value, Mapping):
-        return dict(value)
-    raise TypeError(type(value).__name__)
 
 
 def _without_candidates(message: StepMessage) -> object:

@@ -14,9 +14,9 @@ from itertools import product
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
 
+from fedcot.community.messages import LONGEST_TEXT
 from fedcot.errors import ConfigError
 from fedcot.evaluation.copying import plain
-from fedcot.evaluation.rates import ExactRate, exact_rate
 from fedcot.seeding import derive_seed
 from fedcot.social.demonstrations import (
     Demonstration,
@@ -100,13 +100,6 @@ class Generated:
     def drawn_indices(self) -> frozenset[int]:
         """Which of the client's demonstrations stood in a prompt at all."""
         return frozenset(index for prompt in self.drawn for index in prompt)
-
-    @property
-    def wrong_rate(self) -> ExactRate | None:
-        """Share of wrong ones among the readable texts; None if none was checked."""
-        if not self.num_checked:
-            return None
-        return exact_rate(self.num_wrong, self.num_checked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,7 +288,7 @@ def _readable(
     found = []
     for order, (prompt, sample) in enumerate(zip(prompts, sampled, strict=True)):
         read = form.read(form.opening + sample.text)
-        if read is None:
+        if read is None or _is_too_long(read):
             counts["malformed"] += 1
             continue
         told = sample.mean_log_probability
@@ -313,6 +306,12 @@ def _readable(
         # Those of some texts alone would rank them against nothing.
         return [replace(sample, perplexity=None) for sample in found]
     return found
+
+
+def _is_too_long(demonstration: Demonstration) -> bool:
+    """Whether no message could hold it."""
+    texts = (demonstration.question, demonstration.answer, demonstration.reasoning)
+    return max(map(len, texts)) > LONGEST_TEXT
 
 
 def _chosen(

@@ -25,6 +25,8 @@ Reason = Literal["", "verbatim", "normalised", "near", "run"]
 REFUSALS: Final[tuple[Reason, ...]] = ("verbatim", "normalised", "near", "run")
 Kind = Literal["candidate", "instruction", "vote"]
 KINDS: Final[tuple[Kind, ...]] = ("candidate", "instruction", "vote")
+# Shorter steps, as those of one equation, are alike by chance.
+LONG_STEPS: Final = 6
 # No normalised text holds it, so that no run of words reaches over two sources.
 _END: Final = "\n"
 
@@ -55,7 +57,8 @@ class Verdict:
     reason : str
         Empty where it may; else the first of `REFUSALS` that holds.
     verbatim, normalised : bool
-        Whether it is a source, character by character, or but for case and spacing.
+        Whether it is a source, character by character, or but for case and spacing;
+        or whether what leaves with it is one, of `LONG_STEPS` words or more.
     distance : float
         To the nearest substring of a source, in [0, 1]; see
         `fedcot.evaluation.copying.substring_distance`.
@@ -80,6 +83,8 @@ class Gate:
     It refuses every exact copy and every copy but for case and spacing, whatever the
     threshold; every text nearer to a source than the threshold; and, where
     `refused_run` is given, every text that holds so many consecutive words of a source.
+    Of what leaves beside a text, as the steps beside a question, it refuses copies of
+    `LONG_STEPS` words or more, whatever the threshold, and runs.
 
     Parameters
     ----------
@@ -139,14 +144,17 @@ class Gate:
         ----------
         text : str
         beside : str
-            What leaves with it and is searched for runs only: short steps are like
-            other short steps by chance.
+            What leaves with it. It is no copy below `LONG_STEPS` words, set apart by
+            blanks, and its distance is not measured: short steps are like other short
+            steps by chance.
         """
         found = nearest(text, self._sources)
         run = None
         if self.refused_run is not None:
             run = max(_longest(part, self._runs).num_words for part in (text, beside))
-        verbatim, normalised = text in self._known, plain(text) in self._plain
+        parts = [text, *([beside] if len(beside.split()) >= LONG_STEPS else [])]
+        verbatim = any(part in self._known for part in parts)
+        normalised = any(plain(part) in self._plain for part in parts)
         reason: Reason = ""
         if verbatim:
             reason = "verbatim"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Final, Self
 
 from fedcot.codec import kebab
@@ -349,3 +349,9 @@ def _counts_of(reply: Wire, names: Sequence[str], withheld: bool) -> dict[str, i
     if min(counts.values()) < 0 or (withheld and any(counts.values())):
         raise WireError("Counts must be >= 0, and 0 where they are withheld.")
     return counts
+
+
+def protocol_words() -> tuple[str, ...]:
+    """Return what requests hold beside what somebody said: the names of their parts."""
+    names = {kebab(item.name) for kind in _KINDS for item in fields(kind)}
+    return tuple(sorted({*names, *SUBJECTS, CANDIDATES}))

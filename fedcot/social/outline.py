@@ -11,7 +11,9 @@ from fedcot.social.instructions import NUM_EXAMPLES
 from fedcot.social.settings import (
     EXAMPLES,
     INSTRUCTION,
+    PRIVATE_VOTING,
 )
+from fedcot.social.votes import LARGEST_NUM_TEACHERS
 from fedcot.teacher_source import is_endpoint
 
 if TYPE_CHECKING:
@@ -39,6 +41,13 @@ def check_teaching(config: RunConfig, num_partitions: int) -> None:
             f"`num-records` must leave every teacher client {needed} examples, found "
             f"{min(sizes)} with {num_partitions} clients; raise it, ask for fewer "
             "clients, or lower examples-per-prompt."
+        )
+    if PRIVATE_VOTING in config.aggregator_names and (
+        num_partitions > LARGEST_NUM_TEACHERS
+    ):
+        raise ConfigError(
+            f"`num-partitions` must be at most {LARGEST_NUM_TEACHERS} with "
+            f"`private-voting`, found {num_partitions}; pass `-c aggregators=random`."
         )
     for key, source in model_sources(config):
         if not is_endpoint(source):

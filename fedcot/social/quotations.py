@@ -1,10 +1,12 @@
-"""What counts as quoting a text: a long run of it, or all of a short one."""
+"""What a message says, and what counts as quoting a text."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
+from fedcot.errors import ConfigError
 from fedcot.evaluation.copying import plain
 
 # Characters; ordinary phrases are shorter.
@@ -42,3 +44,28 @@ def texts_in(content: object) -> Iterator[str]:
     elif isinstance(content, Sequence):
         for value in content:
             yield from texts_in(value)
+
+
+def canonical(content: object) -> str:
+    """Return the one JSON text of a content, whatever the order of its keys.
+
+    Raises
+    ------
+    ConfigError
+        It holds something that JSON does not.
+    """
+    try:
+        return json.dumps(
+            content, sort_keys=True, allow_nan=False, default=_plain_value
+        )
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            "`content` must hold text, numbers, truth values, sequences and mappings, "
+            f"found something else ({type(error).__name__}); convert it first."
+        ) from None
+
+
+def _plain_value(value: object) -> object:
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(type(value).__name__)

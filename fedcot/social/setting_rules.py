@@ -10,6 +10,7 @@ from fedcot.settings import SOCIAL, WORLD, WORLD_PARTITIONERS
 from fedcot.social.settings import (
     EXAMPLES,
     INSTRUCTION,
+    LABELLED,
     PRIVATE_VOTING,
     RULES,
     WORLD_TASK,
@@ -53,6 +54,7 @@ def check_social(config: RunConfig) -> None:
     _check_split(config)
     _check_models(config)
     _check_choice(config)
+    _check_noise(config)
     if config.distil_examples and (
         config.task != WORLD_TASK or EXAMPLES not in config.teaching_names
     ):
@@ -111,7 +113,25 @@ def _check_models(config: RunConfig) -> None:
                 )
 
 
+def _check_noise(config: RunConfig) -> None:
+    """Refuse DP-SGD, which nothing here is trained with."""
+    for key, value in (
+        ("noise-multiplier", config.noise_multiplier),
+        ("server-noise-multiplier", config.server_noise_multiplier),
+    ):
+        if value > 0:
+            raise ConfigError(
+                f"`{key}` must be 0 in `mode=social`, where texts leave and no "
+                f"gradients, found {value}; pass `-c {key}=0.0`."
+            )
+
+
 def _check_choice(config: RunConfig) -> None:
+    if config.balanced_choice and config.task not in LABELLED:
+        raise ConfigError(
+            "`balanced-choice` must be false for a task without a closed set of "
+            f"labels, found true with {config.task}; pass `-c balanced-choice=false`."
+        )
     most, needs = config.counts[-1], config.aggregator_names
     if EXAMPLES in config.teaching_names and not most:
         raise ConfigError(

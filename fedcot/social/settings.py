@@ -21,6 +21,8 @@ TASKS: Final = (
     "lambada",
     "boolq",
 )
+# Tasks whose answers are a closed set.
+LABELLED: Final = ("labels", "sms-spam", "sms-spam-classes", "boolq")
 EXAMPLES: Final = "examples"
 INSTRUCTION: Final = "instruction"
 RANDOM: Final = "random"
@@ -55,7 +57,9 @@ class SocialSettings:
     )
     client_model: str = setting(
         "builtin",
-        rules.TEXT,
+        rules.Rule(
+            "models, separated by commas", lambda value: all(rules.split_list(value))
+        ),
         "model of the teacher clients, in mode social: builtin, builtin-small, a local "
         "folder, a Hugging Face id, or the URL of an endpoint; several, separated by "
         "commas, are dealt out in turn. The owner of a deployed node sets its own in "
@@ -86,22 +90,24 @@ class SocialSettings:
     )
     examples_per_prompt: int = setting(
         8,
-        at_least(1),
+        rules.SAMPLES,
         "private examples that a teacher's model reads before it writes one: n_gen",
     )
     examples_kept: int = setting(
         1,
-        at_least(1),
+        rules.SAMPLES,
         "samples of a prompt that stay, those of the lowest perplexity: k",
     )
     generation_prompts: int = setting(
-        0, at_least(0), "prompts of a teacher client; 0: examples-per-prompt"
+        0,
+        rules.Rule("0 to 10000", lambda value: 0 <= value <= 10_000),
+        "prompts of a teacher client; 0: examples-per-prompt",
     )
     samples_per_prompt: int = setting(
-        4, at_least(1), "samples of a prompt, out of which examples-kept stay"
+        4, rules.SAMPLES, "samples of a prompt, out of which examples-kept stay"
     )
     example_temperature: float = setting(
-        0.7, rules.NOT_NEGATIVE, "temperature that examples and instructions have"
+        0.7, rules.TEMPERATURE, "temperature that examples and instructions have"
     )
     held_out_share: float = setting(
         0.25,
@@ -116,7 +122,7 @@ class SocialSettings:
     )
     vote_epsilon: float = setting(
         0.0,
-        rules.NOT_NEGATIVE,
+        rules.VOTE_EPSILON,
         "privacy loss of one vote of a teacher client, in nats, for "
         "`aggregators=private-voting`; no default",
         example=1.0,
@@ -141,7 +147,7 @@ class SocialSettings:
         "that the student's model makes of all",
     )
     instruction_tries: int = setting(
-        4, at_least(1), "samples until an instruction may leave"
+        4, rules.SAMPLES, "samples until an instruction may leave"
     )
     manual_prompt: str = setting(
         "",

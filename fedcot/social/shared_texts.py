@@ -15,7 +15,6 @@ from typing import NoReturn
 from fedcot.community.messages import LONGEST_TEXT
 from fedcot.errors import WireError
 from fedcot.plain_text import valid_unicode
-from fedcot.social.demonstrations import Demonstration
 from fedcot.social.generation import Candidate
 from fedcot.social.instructions import Instruction
 
@@ -78,11 +77,6 @@ class ReceivedDemonstration(SharedDemonstration):
     """One out of a message; `Wire.encode` takes a `SharedDemonstration` itself only."""
 
     __slots__ = ()
-
-    @property
-    def demonstration(self) -> Demonstration:
-        """The demonstration, for whoever received it."""
-        return Demonstration(self.question, self.answer, self.reasoning)
 
 
 @dataclass(frozen=True, slots=True, init=False)

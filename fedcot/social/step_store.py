@@ -6,9 +6,12 @@ does not hold, and a crash between the two makes no text twice.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +27,8 @@ from fedcot.social.inspection import Considered, Kind, MessageLog, Verdict
 from fedcot.social.instructions import Instruction
 
 MESSAGE_LOG: Final = "messages.jsonl"
+TEXTS: Final[tuple[Kind, ...]] = ("candidate", "instruction")
+VOTES: Final[tuple[Kind, ...]] = ("vote",)
 
 Content = dict[str, Any]
 """A reply in terms of JSON; private until the gate's verdicts are looked at."""
@@ -71,7 +76,7 @@ class StepStore:
         ConfigError
             Another message was answered at this step before.
         """
-        path = self._folder / f"step-{message.step}.json"
+        path = self._path(message.step)
         entry: Content | None = read_json(path, default=None)
         if entry is None:
             entry = {
@@ -93,6 +98,19 @@ class StepStore:
             entry = read_json(path, default=None)
         found: Content = entry["content"]
         return found
+
+    def num_unsent(self, step: int) -> int:
+        """Return how many texts of a step are logged whose reply was never stored.
+
+        They were not sent, and stand in the log for those that the next try makes.
+        """
+        entry: Content | None = read_json(self._path(step), default=None)
+        if entry is None or entry["content"] is not None:
+            return 0
+        return sum(line.left for line in self.log.read()[entry["logged"] :])
+
+    def _path(self, step: int) -> Path:
+        return self._folder / f"step-{step}.json"
 
     def _write_log(
         self,
@@ -158,10 +176,30 @@ def instruction_of(row: Content) -> Instruction:
     return Instruction(row["text"], {}, (considered,))
 
 
-def num_sent(state_dir: Path) -> int:
-    """Return how many examples and instructions have left a node, over all its runs."""
+def num_sent(state_dir: Path, kinds: Collection[Kind]) -> int:
+    """Return how many messages of some kinds have left a node, over all its runs.
+
+    A log is written before its reply can be sent, so that none is missing; what a crash
+    kept from being sent counts as well.
+    """
     return sum(
-        line.left and line.kind != "vote"
+        line.left and line.kind in kinds
         for path in state_dir.glob(f"*/{MESSAGE_LOG}")
         for line in MessageLog(path).read()
     )
+
+
+@contextmanager
+def alone(state_dir: Path) -> Iterator[None]:
+    """Keep other processes of this node waiting, as those of other runs.
+
+    Else two of them could both find room for what only one may send.
+    """
+    state_dir.mkdir(parents=True, exist_ok=True)
+    folder = os.open(state_dir, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        # Closing it lets the next one in.
+        os.close(folder)

@@ -60,6 +60,7 @@ __all__ = [
 UNBALANCED: Final = "more of its label than of the other"
 NOT_A_LABEL: Final = "the label is neither ham nor spam"
 ONE_WORD: Final = "fewer than two words"
+RANDOM_INSERTION: Final = "random-insertion"
 
 SPAM_FILE: Final = "sms_spam/spam.csv"
 SPAM_TESTS: Final = 500
@@ -69,7 +70,7 @@ LAMBADA: Final = "cimec/lambada"
 
 def task_names() -> tuple[str, ...]:
     """Return the names that `load_task_data` knows."""
-    return (*_LOADERS, *KINDS)
+    return (*_LOADERS, RANDOM_INSERTION, *KINDS)
 
 
 def load_task_data(
@@ -78,7 +79,7 @@ def load_task_data(
     seed: int,
     data_dir: str = "",
     num_train: int = 0,
-    num_test: int = 0,
+    num_test: int | None = 0,
 ) -> TaskData:
     """Return a task by its name.
 
@@ -92,7 +93,8 @@ def load_task_data(
         Folder of the files; where it is empty, `$FEDCOT_DATA`.
     num_train, num_test : int
         At most so many; 0: all that a data set has, or the number that a generated
-        task has by default.
+        task has by default. A data set without a number of tests is read for its
+        training examples alone: nothing is kept back, and no file of tests is needed.
 
     Raises
     ------
@@ -100,16 +102,18 @@ def load_task_data(
         There is no such task, its files or its dataset cannot be had, or there are
         fewer questions than asked for.
     """
-    counts = {"num_train": num_train, "num_test": num_test}
+    counts = {"num_train": num_train, "num_test": num_test or 0}
     if min(counts.values()) < 0:
         raise ConfigError(
             f"`num-train` and `num-test` must be at least 0, found {num_train} and "
-            f"{num_test}; 0 takes all."
+            f"{num_test or 0}; 0 takes all."
         )
     for kind in KINDS:
         if name == kind:
             given = {key: value for key, value in counts.items() if value}
             return hidden_rule_data(kind, seed, **given)
+    if name == RANDOM_INSERTION:
+        return random_insertion_data(seed, num_train=num_train, num_test=num_test or 0)
     if name not in _LOADERS:
         raise ConfigError(
             f"`task` must be one of {', '.join(task_names())}, found {name!r}; choose "
@@ -122,7 +126,7 @@ def sms_spam_data(
     seed: int,
     data_dir: str = "",
     num_train: int = 0,
-    num_test: int = SPAM_TESTS,
+    num_test: int | None = SPAM_TESTS,
     *,
     format_name: str = "sms-spam",
 ) -> TaskData:
@@ -136,6 +140,7 @@ def sms_spam_data(
         See `load_task_data`; the seed also draws which of the more frequent label stay.
     num_test : int
         Half of them of each label, the same ones for every seed; 0: `SPAM_TESTS`.
+        Without a number all messages are there to train on, balanced or not.
     format_name : str
         ``sms-spam`` or ``sms-spam-classes``.
 
@@ -154,10 +159,30 @@ def sms_spam_data(
         text = ",".join(part for part in parts if part)
         found.append(Demonstration(one_line(text), answer))
     found = distinct(writable(found, format_name, dropped), dropped)
+    if num_test is None:
+        test: list[Demonstration] = []
+        kept = found
+    else:
+        kept, test = _balanced(found, seed, num_test or SPAM_TESTS, dropped)
+    return assembled(
+        format_name,
+        kept,
+        test,
+        seed=seed,
+        num_train=num_train,
+        num_test=None if num_test is None else 0,
+        dropped=dropped,
+    )
+
+
+def _balanced(
+    found: list[Demonstration], seed: int, num_test: int, dropped: Counter[str]
+) -> tuple[list[Demonstration], list[Demonstration]]:
+    """Return as many messages of either label, to train on and to test with."""
     # In an order that hangs on the texts alone: the first ones are tested.
     found.sort(key=public_order)
     by_label = [[one for one in found if one.answer == label] for label in SPAM_LABELS]
-    half = (num_test or SPAM_TESTS) // 2
+    half = num_test // 2
     fewest = min(map(len, by_label))
     if fewest <= half:
         raise ConfigError(
@@ -170,19 +195,11 @@ def sms_spam_data(
         order = numpy_generator(seed, "sms-spam", label).permutation(len(rows) - half)
         kept += [rows[half + int(place)] for place in order[: fewest - half]]
         dropped[UNBALANCED] += len(rows) - fewest
-    return assembled(
-        format_name,
-        kept,
-        test,
-        seed=seed,
-        num_train=num_train,
-        num_test=0,
-        dropped=dropped,
-    )
+    return kept, test
 
 
 def gsm8k_data(
-    seed: int, data_dir: str = "", num_train: int = 0, num_test: int = 0
+    seed: int, data_dir: str = "", num_train: int = 0, num_test: int | None = 0
 ) -> TaskData:
     """Return GSM8K: steps without the marks of its calculator, the answer as a number.
 
@@ -204,12 +221,12 @@ def gsm8k_data(
 
     parts = {
         split: mapped_rows(mapping, folder, split, dropped, reasoning)
-        for split in ("train", "test")
+        for split in _splits(num_test)
     }
     return assembled(
         "gsm8k",
         parts["train"],
-        parts["test"],
+        parts.get("test", []),
         seed=seed,
         num_train=num_train,
         num_test=num_test,
@@ -218,7 +235,7 @@ def gsm8k_data(
 
 
 def boolq_data(
-    seed: int, data_dir: str = "", num_train: int = 0, num_test: int = 0
+    seed: int, data_dir: str = "", num_train: int = 0, num_test: int | None = 0
 ) -> TaskData:
     """Return BoolQ: a passage and a question in two lines; tested on `validation`.
 
@@ -233,12 +250,12 @@ def boolq_data(
     dropped: Counter[str] = Counter()
     parts = {
         split: mapped_rows(mapping, folder, split, dropped, lambda row: "")
-        for split in ("train", "test")
+        for split in _splits(num_test)
     }
     return assembled(
         "boolq",
         parts["train"],
-        parts["test"],
+        parts.get("test", []),
         seed=seed,
         num_train=num_train,
         num_test=num_test,
@@ -247,7 +264,7 @@ def boolq_data(
 
 
 def lambada_data(
-    seed: int, data_dir: str = "", num_train: int = 0, num_test: int = 0
+    seed: int, data_dir: str = "", num_train: int = 0, num_test: int | None = 0
 ) -> TaskData:
     """Return LAMBADA: a passage whose last word is the answer.
 
@@ -265,7 +282,7 @@ def lambada_data(
     folder = data_folder(data_dir, is_needed=False)
     dropped: Counter[str] = Counter()
     parts: dict[str, list[Demonstration]] = {}
-    for split in ("train", "test"):
+    for split in _splits(num_test):
         parts[split] = []
         for row in read_rows(mapping, folder, split):
             words = str(row.get("text") or "").split()
@@ -277,7 +294,7 @@ def lambada_data(
     return assembled(
         "lambada",
         parts["train"],
-        parts["test"],
+        parts.get("test", []),
         seed=seed,
         num_train=num_train,
         num_test=num_test,
@@ -285,10 +302,17 @@ def lambada_data(
     )
 
 
-_Loader = Callable[[int, str, int, int], TaskData]
+def _splits(num_test: int | None) -> tuple[str, ...]:
+    """Return which parts of a data set are read."""
+    return ("train",) if num_test is None else ("train", "test")
 
 
-def _spam_with_classes(seed: int, data_dir: str, train: int, test: int) -> TaskData:
+_Loader = Callable[[int, str, int, int | None], TaskData]
+
+
+def _spam_with_classes(
+    seed: int, data_dir: str, train: int, test: int | None
+) -> TaskData:
     name = "sms-spam-classes"
     return sms_spam_data(seed, data_dir, train, test, format_name=name)
 
@@ -298,7 +322,6 @@ _LOADERS: Final[Mapping[str, _Loader]] = MappingProxyType(
         "sms-spam": sms_spam_data,
         "sms-spam-classes": _spam_with_classes,
         "gsm8k": gsm8k_data,
-        "random-insertion": random_insertion_data,
         "lambada": lambada_data,
         "boolq": boolq_data,
     }

@@ -86,7 +86,7 @@ def assembled(
     *,
     seed: int,
     num_train: int,
-    num_test: int,
+    num_test: int | None,
     dropped: Counter[str],
 ) -> TaskData:
     """Return a task of what fits its format, every question once.
@@ -98,7 +98,7 @@ def assembled(
     seed : int
         Orders the training examples; the test set does not hang on it.
     num_train, num_test : int
-        At most so many, 0: all.
+        At most so many, 0: all. Without a number of tests there need not be one.
     dropped : Counter
         What was left out so far; counts what is left out here as well.
 
@@ -116,6 +116,8 @@ def assembled(
         ("num-train", kept, num_train),
         ("num-test", tested, num_test),
     ):
+        if wanted is None:
+            continue
         if len(rows) < max(1, wanted):
             raise ConfigError(
                 f"`{name}` must be at most what `{format_name}` has, found "

@@ -7,9 +7,7 @@ node's state folder; what leaves is a message of `fedcot.social.messages`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
-from pathlib import Path
+from collections.abc import Callable, Collection, Sequence
 
 from fedcot import provenance
 from fedcot.config import RunConfig
@@ -18,7 +16,6 @@ from fedcot.node import Node
 from fedcot.node_runs import run_name
 from fedcot.node_state import Owner, private_files
 from fedcot.records import IdentifyReply, IdentifyRequest
-from fedcot.runs import METRICS, append_line
 from fedcot.seeding import derive_seed
 from fedcot.social.ballot_scores import score_examples, score_instructions
 from fedcot.social.ballots import ANY_LABEL, cast_ballot
@@ -32,7 +29,7 @@ from fedcot.social.configured import (
 )
 from fedcot.social.demonstrations import Demonstration
 from fedcot.social.generation import DISCARDED, Check, GenerationSettings, generate
-from fedcot.social.inspection import Considered
+from fedcot.social.inspection import Considered, Kind
 from fedcot.social.instructions import NUM_EXAMPLES, REFUSED, write_instruction
 from fedcot.social.messages import (
     ORIGINAL,
@@ -43,18 +40,21 @@ from fedcot.social.messages import (
     ExamplesRequest,
     InstructionReply,
     InstructionRequest,
-    PromptScore,
     PromptsReply,
     PromptsRequest,
     StepRequest,
     step_message,
 )
+from fedcot.social.request_rules import check_request
 from fedcot.social.settings import EXAMPLES, WORLD_TASK
 from fedcot.social.shared_texts import SharedDemonstration, SharedInstruction
 from fedcot.social.split import Silo
 from fedcot.social.step_store import (
+    TEXTS,
+    VOTES,
     Content,
     StepStore,
+    alone,
     candidate_of,
     candidate_row,
     instruction_of,
@@ -63,7 +63,6 @@ from fedcot.social.step_store import (
 )
 from fedcot.social.student import PromptedStudent, prompt_score
 from fedcot.social.teacher_silo import TeacherSilo, steps_hold, teacher_config
-from fedcot.teacher_source import is_endpoint
 
 Made = tuple[Sequence[Considered], Content]
 
@@ -96,13 +95,11 @@ class TeacherClient:
         Raises
         ------
         CodeMismatchError
-            The code, the student's model or the test questions differ.
+            The code differs, or in a simulation the student's model or the test
+            questions, for which a deployed node takes the server's word.
         """
-        own = social_identity(
-            self.config,
-            provenance.code_hash(),
-            test_hash="" if self.owner.simulated else request.dataset_hash,
-        )
+        told = None if self.owner.simulated else request
+        own = social_identity(self.config, provenance.code_hash(), told=told)
         if own != request:
             raise CodeMismatchError("The node runs other code or other artefacts.")
         return IdentifyReply(
@@ -124,14 +121,12 @@ class TeacherClient:
         Raises
         ------
         ConfigError
-            The client has too few demonstrations, or answered another message at this
-            step before.
+            The request is not what the settings give at its step, the client answered
+            another one there before, it has too few demonstrations, or its owner lets
+            no more out.
         """
-        content = self._steps(request).once(
-            step_message(request),
-            "candidate",
-            lambda: self._write_examples(request),
-            server_round=request.server_round,
+        content = self._once(
+            request, "candidate", lambda: self._write_examples(request)
         )
         simulated = self.owner.simulated
         return ExamplesReply(
@@ -153,11 +148,8 @@ class TeacherClient:
         ConfigError
             As `teach`.
         """
-        content = self._steps(request).once(
-            step_message(request),
-            "instruction",
-            lambda: self._write_instruction(request),
-            server_round=request.server_round,
+        content = self._once(
+            request, "instruction", lambda: self._write_instruction(request)
         )
         simulated = self.owner.simulated
         return InstructionReply(
@@ -174,17 +166,16 @@ class TeacherClient:
     def vote(self, request: BallotRequest) -> BallotReply:
         """Return which candidates the held-out demonstrations speak for.
 
+        There is one ballot for each vote of a run. Keys of runs are the server's, so
+        that several runs mean several ballots, whose epsilons add up; the owner's
+        `max-ballots` bounds them all.
+
         Raises
         ------
         ConfigError
             The run has no votes, the model cannot score, or as `teach`.
         """
-        content = self._steps(request).once(
-            step_message(request),
-            "vote",
-            lambda: self._cast(request),
-            server_round=request.server_round,
-        )
+        content = self._once(request, "vote", lambda: self._cast(request))
         return BallotReply(
             partition_id=self.owner.partition_id,
             ballot=tuple(content["ballot"]),
@@ -200,10 +191,15 @@ class TeacherClient:
         Raises
         ------
         ConfigError
-            Private examples would go to an endpoint that a deployed node's owner did
-            not choose, or there are fewer than asked for.
+            The node is deployed, whose questions are its owner's own and must not go
+            to a model of the server's; or there are fewer examples than asked for.
         """
-        self._check_student(request)
+        if not self.owner.simulated:
+            raise ConfigError(
+                "`simulation` must be true for a client that scores students, because "
+                "the questions of a deployed node are its owner's, found a deployed "
+                "node; score students on the server."
+            )
         student = PromptedStudent(
             prompted_student(self.config),
             self.silo.form,
@@ -228,15 +224,23 @@ class TeacherClient:
             for prefix, asked in questions.items()
             if asked or not prefix
         ]
-        self._note(request, scores)
         return PromptsReply(
-            partition_id=self.owner.partition_id,
-            withheld=not self.owner.simulated,
-            scores=tuple(scores) if self.owner.simulated else (),
+            partition_id=self.owner.partition_id, withheld=False, scores=tuple(scores)
         )
 
+    def _once(
+        self, request: StepRequest, kind: Kind, make: Callable[[], Made]
+    ) -> Content:
+        """Return what is said at a step; see `StepStore.once`."""
+        check_request(self.config, self.owner.num_partitions, request)
+        with alone(self.owner.folder(request.run_dir)):
+            return self._steps(request).once(
+                step_message(request), kind, make, server_round=request.server_round
+            )
+
     def _write_examples(self, request: ExamplesRequest) -> Made:
-        self._check_sent(request.per_prompt * request.keep)
+        count = request.per_prompt * request.keep
+        self._check_room(request, "max-shared-texts", TEXTS, count)
         known = self.silo.teaching
         made = generate(
             self._model,
@@ -270,7 +274,7 @@ class TeacherClient:
         return made.considered, content
 
     def _write_instruction(self, request: InstructionRequest) -> Made:
-        self._check_sent(1)
+        self._check_room(request, "max-shared-texts", TEXTS, 1)
         known, seed = self.silo.teaching, self._seed(request)
         made = write_instruction(
             self._model,
@@ -290,6 +294,7 @@ class TeacherClient:
         return made.considered, content
 
     def _cast(self, request: BallotRequest) -> Made:
+        self._check_room(request, "max-ballots", VOTES, 1)
         held_out, form = self.silo.held_out.demonstrations, self.silo.form
         if request.subject == EXAMPLES:
             candidates = [
@@ -306,16 +311,21 @@ class TeacherClient:
         content = {"ballot": ballot, "num_shown": scores.num_shown}
         return [Considered(said, None, left=True)], content
 
-    def _check_sent(self, count: int) -> None:
-        """Refuse to teach beyond what a deployed node's owner lets out in all runs."""
+    def _check_room(
+        self, request: StepRequest, key: str, kinds: Collection[Kind], count: int
+    ) -> None:
+        """Refuse what is beyond what a deployed node's owner lets out in all runs."""
         if self.owner.simulated:
             return
-        most, before = self.owner.max_shared_texts, num_sent(self.owner.folder(""))
+        most = getattr(self.owner, key.replace("-", "_"))
+        # What an earlier try of this step wrote down it would write down again.
+        before = num_sent(self.owner.folder(""), kinds)
+        before -= self._steps(request).num_unsent(request.step)
         if before + count > most:
             raise ConfigError(
-                "`max-shared-texts` of the node's owner must leave room for what is "
-                f"asked for, found {before} texts sent, {count} more asked for and "
-                f"{most} allowed; ask for fewer, or let the owner raise it."
+                f"`{key}` of the node's owner must leave room for what is asked for, "
+                f"found {before} sent, {count} more asked for and {most} allowed; ask "
+                "for fewer, or let the owner raise it."
             )
 
     def _originals(self, request: PromptsRequest) -> list[tuple[str, str, Silo]]:
@@ -330,19 +340,6 @@ class TeacherClient:
             for count in request.original_counts
             if count
         ]
-
-    def _check_student(self, request: PromptsRequest) -> None:
-        """Keep private texts of a deployed node from an endpoint of the server's."""
-        source = self.config.prompted_student
-        is_foreign = is_endpoint(source) and source != self.owner.client_model
-        reads_own = any(request.original_counts) or self.config.task == WORLD_TASK
-        if is_foreign and reads_own and not self.owner.simulated:
-            raise ConfigError(
-                "`prompted-student` must be a model in this process, or the node's own "
-                "`client-model`, where a deployed node scores it with its own "
-                "examples, found another endpoint; pass a model, or ask for no "
-                "original examples."
-            )
 
     @property
     def _questions(self) -> tuple[Demonstration, ...]:
@@ -371,22 +368,8 @@ class TeacherClient:
         return derive_seed(self.config.seed, "teach", partition, request.step)
 
     def _steps(self, request: StepRequest) -> StepStore:
-        return StepStore(self._folder(request))
-
-    def _folder(self, request: StepRequest) -> Path:
-        """Return this run's folder inside the node's state folder."""
         run = run_name(self.config, self.owner, request.run_key)
-        return self.owner.folder(request.run_dir) / run
-
-    def _note(self, request: PromptsRequest, scores: Sequence[PromptScore]) -> None:
-        """Write a deployed node's scores to its own file, as `Node` does."""
-        if self.owner.simulated:
-            return
-        folder = self._folder(request)
-        folder.mkdir(parents=True, exist_ok=True)
-        place = {"round": request.server_round, "phase": "evaluate"}
-        for score in scores:
-            append_line(folder / METRICS, {**place, **asdict(score)})
+        return StepStore(self.owner.folder(request.run_dir) / run)
 
 
 def _counts(content: Content) -> dict[str, int]:

@@ -10,6 +10,7 @@ from typing import Final, Literal
 
 from fedcot.config import RunConfig
 from fedcot.errors import ConfigError
+from fedcot.models.sources import BUILTIN
 from fedcot.node_state import Owner
 from fedcot.seeding import derive_seed, numpy_generator
 from fedcot.settings import SOCIAL
@@ -90,7 +91,8 @@ def teacher_config(config: RunConfig, owner: Owner) -> RunConfig:
     ------
     ConfigError
         The run is not of mode social, or the owner of a deployed node has not allowed
-        that its model teaches, or has named no model, or no folder for a task of files.
+        that its model teaches, has named no model, no folder or task for files, or
+        another task.
     """
     if config.mode != SOCIAL:
         raise ConfigError(
@@ -112,17 +114,14 @@ def teacher_config(config: RunConfig, owner: Owner) -> RunConfig:
             "client: which model reads its examples is its owner's to say, found "
             "nothing; pass for example --node-config 'client-model=\"builtin\"'."
         )
-    if config.task not in GENERATED and owner.data_dir is None:
-        raise ConfigError(
-            "`data-dir` must be given in the node config of a deployed node whose "
-            f"`task` is read from files, found nothing for `{config.task}`; pass for "
-            "example --node-config 'data-dir=\"/srv/data\"'."
-        )
+    _check_task(config, owner)
     is_asked = is_endpoint(owner.client_model)
     return dataclasses.replace(
         config,
         client_model=owner.client_model,
         data_dir=str(owner.data_dir or ""),
+        # No teacher client loads it, so that none has to be had.
+        student=BUILTIN,
         # Its owner has chosen the endpoint.
         raw_to_endpoint=config.raw_to_endpoint or is_asked,
         teacher_model="" if is_asked else config.teacher_model,
@@ -130,6 +129,26 @@ def teacher_config(config: RunConfig, owner: Owner) -> RunConfig:
         gate_distance=max(config.gate_distance, owner.gate_distance),
         gate_run=min(config.gate_run or owner.gate_run, owner.gate_run),
     )
+
+
+def _check_task(config: RunConfig, owner: Owner) -> None:
+    """Refuse to read files that the owner has not named for the run's task.
+
+    A folder may hold files of several tasks.
+    """
+    has_files = config.task not in GENERATED
+    if has_files and owner.data_dir is None:
+        raise ConfigError(
+            "`data-dir` must be given in the node config of a deployed node whose "
+            f"`task` is read from files, found nothing for `{config.task}`; pass for "
+            "example --node-config 'data-dir=\"/srv/data\"'."
+        )
+    if config.task != owner.task and (has_files or owner.task):
+        raise ConfigError(
+            "`task` of the run must be the one that the node config of a deployed "
+            f"node names, found `{config.task}` and `{owner.task}`; pass for example "
+            f"--node-config 'task=\"{config.task}\"' if its files may be taught from."
+        )
 
 
 class TeacherSilo:
@@ -181,14 +200,14 @@ class TeacherSilo:
 
     def gate(self) -> Gate:
         """Return what keeps texts back: over every example, with the steps known."""
-        parts = [self.teaching, self.held_out] if has_votes(self._config) else []
-        known = {
-            one.question: one
-            for part in parts or [self.teaching]
-            for one in part.demonstrations
-        }
-        silo = tuple(known.get(one.question, one) for one in self.all)
-        return configured_gate(self._config, silo)
+        votes = self.held_out.demonstrations if has_votes(self._config) else ()
+        given = {one.reasoning for one in self.all}
+        steps = [
+            one.reasoning
+            for one in (*self.teaching.demonstrations, *votes)
+            if one.reasoning not in given
+        ]
+        return configured_gate(self._config, self.all, steps)
 
 
 def has_votes(config: RunConfig) -> bool:
@@ -279,12 +298,14 @@ def _with_steps(
 
 @lru_cache(maxsize=64)
 def _own_data(config: RunConfig) -> TaskData:
-    """Return all that a deployed node's files hold.
+    """Return all that a deployed node's files hold to be taught with, and no test.
 
     No number of the run's has a part in it: how many there are for one choice after
     another would tell who is among them.
     """
-    return load_task_data(config.task, seed=config.seed, data_dir=config.data_dir)
+    return load_task_data(
+        config.task, seed=config.seed, data_dir=config.data_dir, num_test=None
+    )
 
 
 def _has_files(config: RunConfig, owner: Owner) -> bool:

@@ -57,8 +57,8 @@ def test_every_message_is_answered(tmp_path, models):
     asked: list[tuple[str, Wire, type[Any]]] = [
         (QUERY_IDENTIFY, identity(tmp_path), IdentifyReply),
         (QUERY_EXAMPLES, examples_request(tmp_path), ExamplesReply),
-        (QUERY_INSTRUCTION, instruction_request(tmp_path), InstructionReply),
-        (QUERY_BALLOT, ballot_request(tmp_path, step=2), BallotReply),
+        (QUERY_INSTRUCTION, instruction_request(tmp_path, step=2), InstructionReply),
+        (QUERY_BALLOT, ballot_request(tmp_path), BallotReply),
         (
             EVALUATE_PROMPTS,
             prompts_request(tmp_path, students=(SentPrompt(student="zero-shot"),)),
@@ -78,8 +78,8 @@ def test_no_example_is_on_the_wire(tmp_path, models):
     requests: list[tuple[str, Wire]] = [
         (QUERY_IDENTIFY, identity(tmp_path)),
         (QUERY_EXAMPLES, examples_request(tmp_path)),
-        (QUERY_INSTRUCTION, instruction_request(tmp_path)),
-        (QUERY_BALLOT, ballot_request(tmp_path, step=2)),
+        (QUERY_INSTRUCTION, instruction_request(tmp_path, step=2)),
+        (QUERY_BALLOT, ballot_request(tmp_path)),
         (EVALUATE_PROMPTS, prompts_request(tmp_path, original_counts=(1, 2))),
     ]
     sent = [

@@ -125,7 +125,12 @@ def test_a_teacher_gets_what_the_others_got() -> None:
     one.before_send(examples(), 1)
     one.before_send(examples(), 2)
     assert one.describe()["steps"] == [
-        {"kind": TEACH_EXAMPLES, "sent": {examples().hash: [0, 1, 2]}, "replied": []}
+        {
+            "kind": TEACH_EXAMPLES,
+            "skipped": False,
+            "sent": {examples().hash: [0, 1, 2]},
+            "replied": [],
+        }
     ]
 
 
@@ -382,3 +387,38 @@ def test_long_texts_quote_each_other_where_they_share_a_run(
 def test_texts_are_found_wherever_they_stand() -> None:
     content = {"a": ["x", ("y", {"b": "z"})], "n": 3, "t": True, "none": None}
     assert list(texts_in(content)) == ["a", "x", "y", "b", "z", "n", "t", "none"]
+
+
+def test_a_step_with_nothing_to_ask_is_skipped_and_shows_in_the_log() -> None:
+    one = guard()
+    one.before_send(examples(), 0)
+    with pytest.raises(FlowError, match="was not sent"):
+        one.skip()
+    for teacher in (1, 2):
+        one.before_send(examples(), teacher)
+    one.skip()
+    one.finish()
+    log = one.describe()
+    assert [step["skipped"] for step in log["steps"]] == [False, True]  # type: ignore[attr-defined]
+    check_log(log)
+    with pytest.raises(FlowError, match="No step is left"):
+        one.skip()
+    # What was sent after all was no skipped step.
+    log["steps"][1]["sent"] = {"a": [0]}  # type: ignore[index]
+    with pytest.raises(FlowError):
+        check_log(log)
+
+
+def test_words_of_the_protocol_are_nobody_s() -> None:
+    flow = Flow((TEACH_EXAMPLES, TEACH_EXAMPLES))
+    for known, is_refused in (((), True), (("subject",), False)):
+        one = FlowGuard(flow, [0, 1], known=known)
+        for teacher in (0, 1):
+            one.before_send(StepMessage(0, TEACH_EXAMPLES, {"k": 1}), teacher)
+        one.on_reply(0, 0, ["subject"])
+        said = StepMessage(1, TEACH_EXAMPLES, {"subject": 2})
+        if is_refused:
+            with pytest.raises(FlowError, match="quotes"):
+                one.before_send(said, 0)
+        else:
+            one.before_send(said, 0)

@@ -123,11 +123,27 @@ def test_a_planted_message_within_a_long_text_is_found_by_its_run():
     assert Gate(SOURCES, 0.3, refused_run=13).judge(text).allowed
 
 
-def test_what_stands_beside_a_text_is_searched_for_runs_alone():
+def test_short_steps_beside_a_text_are_searched_for_runs_alone():
     gate = Gate([*SOURCES, "2 * 3 = 6"], 0.3, refused_run=4)
     assert gate.judge("zzzzzzz", beside="2 * 3 = 6").allowed
     beside = gate.judge("zzzzzzz", beside=f"so {SECRET}")
     assert (beside.reason, beside.longest_run) == ("run", 12)
+
+
+def test_long_steps_that_copy_do_not_leave():
+    steps = "3 + 4 = 7 apples so tom has seven"
+    own = [Demonstration("how many apples does tom have", "7", steps)]
+    for size in (None, 12):
+        gate = Gate(gate_texts(own), 0.1, refused_run=size)
+        told = gate.judge("zzzzzzz", beside=steps)
+        assert (told.allowed, told.reason, told.verbatim) == (False, "verbatim", True)
+        told = gate.judge("zzzzzzz", beside=f" {steps.upper()} ")
+        assert (told.allowed, told.reason) == (False, "normalised")
+        assert gate.judge("zzzzzzz", beside=f"{steps} and more").allowed
+    # Five words are alike by chance.
+    short = Gate(["a b c d e f", "1 + 2 = 3"], 0.1)
+    assert short.judge("zzzzzzz", beside="a b c d e f").reason == "verbatim"
+    assert short.judge("zzzzzzz", beside="1 + 2 = 3").allowed
 
 
 def test_a_gate_compares_questions_and_steps():

@@ -68,6 +68,14 @@ def test_every_task_can_be_named() -> None:
         ),
         ({"distil_examples": True}, "distil-examples"),
         ({"task": "chess"}, "task"),
+        ({"gate_run": 0}, "gate-run"),
+        ({"balanced_choice": True}, "balanced-choice"),
+        ({"instruction_merging": "model"}, "instruction-merging"),
+        ({"aggregators": "private-voting", "vote_epsilon": 65.0}, "vote-epsilon"),
+        ({"client_model": "builtin,"}, "client-model"),
+        ({"samples_per_prompt": 10_001}, "samples-per-prompt"),
+        ({"example_temperature": 101.0}, "example-temperature"),
+        ({"noise_multiplier": 1.0, "aggregation": "fedavg"}, "noise-multiplier"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(given, parameter) -> None:

@@ -115,6 +115,29 @@ def test_spam_is_balanced_counted_and_tested_alike_for_all_seeds(
     assert named.test == data.test
 
 
+def test_without_tests_all_messages_are_there_to_train_on(tmp_path: Path) -> None:
+    rows = [f"ham,see you at {number},,," for number in range(30)]
+    folder = written_spam(tmp_path, [*rows, "spam,WIN now,,,", "ham,SEE you at 3,,,"])
+    for name in ("sms-spam", "sms-spam-classes"):
+        data = load_task_data(name, seed=0, data_dir=folder, num_test=None)
+        counted = Counter(one.answer for one in data.train)
+        assert counted == {"spam": 1, "not spam": 30}
+        assert (data.test, data.format_name) == ((), name)
+        assert data.dropped == {REPEATED: 1}
+    with pytest.raises(ConfigError, match="`num-test`"):
+        load_task_data("sms-spam", seed=0, data_dir=folder)
+
+
+def test_without_tests_no_file_of_tests_is_read(tmp_path: Path) -> None:
+    (tmp_path / "gsm8k").mkdir()
+    row = {"question": "How many?", "answer": "It is 3.\n#### 3"}
+    (tmp_path / "gsm8k" / "train.jsonl").write_text(json.dumps(row) + "\n")
+    data = load_task_data("gsm8k", seed=0, data_dir=str(tmp_path), num_test=None)
+    assert (len(data.train), data.test) == (1, ())
+    with pytest.raises(ConfigError):
+        load_task_data("gsm8k", seed=0, data_dir=str(tmp_path))
+
+
 def test_spam_that_cannot_be_had_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

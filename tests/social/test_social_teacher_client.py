@@ -14,13 +14,13 @@ from fedcot.data.prompts import HINT
 from fedcot.data.schema import Partition, Record
 from fedcot.errors import CodeMismatchError, ConfigError
 from fedcot.evaluation.copying import plain
-from fedcot.runs import METRICS
 from fedcot.social import configured, step_store, teacher_silo
 from fedcot.social.configured import configured_test, social_identity
 from fedcot.social.demonstrations import Demonstration
+from fedcot.social.flow import StepMessage
 from fedcot.social.formats import WorldFormat
 from fedcot.social.generation import DISCARDED
-from fedcot.social.inspection import LoggedMessage, MessageLog
+from fedcot.social.inspection import Considered, LoggedMessage, MessageLog
 from fedcot.social.messages import (
     INSTRUCTIONS,
     BallotRequest,
@@ -88,27 +88,37 @@ def test_a_client_teaches_what_its_model_writes(tmp_path, models):
     assert all(len(QUESTION.findall(prompt)) == 2 for prompt in prompts)
 
 
-def test_the_request_s_numbers_count(tmp_path, models):
+def test_the_settings_numbers_count(tmp_path, models):
+    own = client(
+        tmp_path,
+        examples_per_prompt=3,
+        generation_prompts=1,
+        samples_per_prompt=5,
+        examples_kept=2,
+    )
     asked = examples_request(
         tmp_path, per_prompt=3, num_prompts=1, samples_per_prompt=5, keep=2
     )
-    reply = client(tmp_path).teach(asked)
+    reply = own.teach(asked)
     assert (reply.num_sampled, len(reply.demonstrations)) == (5, 2)
     assert all(len(QUESTION.findall(p)) == 3 for p in models["stub"].prompts)
 
 
 def test_clients_steps_and_seeds_draw_apart(tmp_path, models):
-    def prompts(folder: str, step: int = 0, **settings: int) -> list[str]:
+    def prompts(
+        folder: str, teaching: str = "examples,instruction", **settings: int
+    ) -> list[str]:
         models["stub"].prompts.clear()
         run_dir = tmp_path / folder
-        own = client(run_dir, **settings)
-        own.teach(examples_request(run_dir, step=step))
+        own = client(run_dir, teaching=teaching, **settings)
+        own.instruct(instruction_request(run_dir, step="examples" in teaching))
         return list(models["stub"].prompts)
 
     first = prompts("a")
     assert prompts("b") == first
-    assert prompts("c", step=1) != first
+    assert prompts("c", teaching="instruction") != first
     assert prompts("d", partition_id=1) != first
+    assert prompts("e", seed=1) != first
 
 
 def test_asked_again_a_client_sends_what_it_sent(tmp_path, models):
@@ -130,19 +140,18 @@ def test_asked_again_a_client_sends_what_it_sent(tmp_path, models):
 
 
 def test_a_step_has_one_message(tmp_path, models):
-    client(tmp_path).teach(examples_request(tmp_path))
+    asked = ballot_request(tmp_path)
+    client(tmp_path, **VOTING).vote(asked)
     log = log_of(tmp_path)
     for other in (
-        examples_request(tmp_path, temperature=0.8),
-        examples_request(tmp_path, samples_per_prompt=3),
+        replace(asked, turns=("",)),
+        replace(asked, candidates=asked.candidates[:2]),
     ):
         with pytest.raises(ConfigError, match="`step` must have one message"):
-            client(tmp_path).teach(other)
-    with pytest.raises(ConfigError, match="`step` must have one message"):
-        client(tmp_path).instruct(instruction_request(tmp_path, step=0))
+            client(tmp_path, **VOTING).vote(other)
     assert log_of(tmp_path) == log
     # Another run is another matter.
-    client(tmp_path).teach(examples_request(tmp_path, run_key="f" * 16))
+    client(tmp_path, **VOTING).vote(replace(asked, turns=("",), run_key="f" * 16))
 
 
 def test_files_are_for_their_owner_alone(tmp_path, models):
@@ -185,13 +194,12 @@ def test_a_crash_behind_the_log_loses_and_doubles_nothing(
 
 
 def test_a_text_that_two_steps_sent_is_logged_twice(tmp_path, models):
-    models["stub"].write = lambda prompt, seed: " always the same words answer: dax"
-    own = client(tmp_path)
-    own.teach(examples_request(tmp_path, num_prompts=1))
-    own.teach(examples_request(tmp_path, num_prompts=1, step=1))
-    lines = log_of(tmp_path)
-    assert len({line.sha256 for line in lines}) == 1
-    assert sorted(line.left for line in lines) == [False, False, True, True]
+    store = step_store.StepStore(tmp_path)
+    said = [Considered("examples: 1", None, left=True)]
+    for step in (0, 1):
+        message = StepMessage(step, "vote", {"turns": 1})
+        store.once(message, "vote", lambda: (said, {}), server_round=1)
+    assert [line.text for line in store.log.read()] == ["examples: 1"] * 2
 
 
 def test_a_model_that_copies_teaches_nothing(tmp_path, models):
@@ -269,19 +277,19 @@ def test_an_instruction_needs_eight_examples(tmp_path, models):
 
 
 def test_what_votes_is_never_taught_with(tmp_path, models):
-    own = client(tmp_path, **VOTING)
+    own = client(tmp_path, **VOTING, examples_per_prompt=9, generation_prompts=3)
     held_out = {plain(one.question) for one in own.silo.held_out.demonstrations}
     teaching = {plain(one.question) for one in own.silo.teaching.demonstrations}
     assert (len(held_out), len(teaching)) == (3, 9)
     assert not held_out & teaching
     # Every example that may be shown is shown, and none that is held out.
     own.teach(examples_request(tmp_path, per_prompt=9, num_prompts=3))
-    own.instruct(instruction_request(tmp_path))
+    own.instruct(instruction_request(tmp_path, step=2))
     prompts = models["stub"].prompts
     assert {plain(question) for question in asked_in(prompts)} == teaching
     assert not any(text in plain(prompt) for text in held_out for prompt in prompts)
     # And the other way round.
-    own.vote(ballot_request(tmp_path, step=2))
+    own.vote(ballot_request(tmp_path))
     for prompt, _ in models["stub"].pairs:
         assert {plain(question) for question in asked_in([prompt])} == held_out
 
@@ -290,7 +298,7 @@ def test_without_votes_every_example_teaches(tmp_path, models):
     own = client(tmp_path)
     assert len(own.silo.teaching.demonstrations) == 12
     with pytest.raises(ConfigError, match="`aggregators` must hold one that counts"):
-        own.vote(ballot_request(tmp_path))
+        _ = own.silo.held_out
     merging = client(tmp_path, instruction_merging="vote")
     assert len(merging.silo.held_out.demonstrations) == 3
 
@@ -314,8 +322,9 @@ def test_a_ballot_follows_the_scores(tmp_path, models):
     assert again == reply
     assert len(models["stub"].pairs) == 3
     assert len(log_of(tmp_path)) == 1
-    balanced = ballot_request(tmp_path, step=2, turns=("dax", "fep", "dax"))
-    assert own.vote(balanced).ballot == (1, 2, 0)
+    balanced = ballot_request(tmp_path, turns=("dax", "fep", "dax"))
+    longer = client(tmp_path, **VOTING, example_counts="0,3")
+    assert longer.vote(balanced).ballot == (1, 2, 0)
 
 
 def test_a_vote_shows_as_much_as_the_context_takes(tmp_path, models):
@@ -324,18 +333,18 @@ def test_a_vote_shows_as_much_as_the_context_takes(tmp_path, models):
     whole = max(len(prompt + text) for prompt, text in models["stub"].pairs)
     for room, shown in ((whole, 3), (whole - 1, 2)):
         models["stub"].room = room
-        reply = own.vote(ballot_request(tmp_path, step=2 + shown))
+        reply = own.vote(ballot_request(tmp_path, run_key=f"{shown:016x}"))
         assert reply.num_shown == shown
         (prompt,) = {prompt for prompt, _ in models["stub"].pairs[-3:]}
         assert len(QUESTION.findall(prompt)) == shown
     models["stub"].room = 10
     with pytest.raises(ConfigError, match="`client-model` must have a context"):
-        own.vote(ballot_request(tmp_path, step=9))
+        own.vote(ballot_request(tmp_path, run_key="9" * 16))
 
 
 def ballot_on_texts(tmp_path: Path, *texts: str) -> BallotRequest:
     return ballot_request(
-        tmp_path, subject=INSTRUCTIONS, candidates=(), texts=texts, turns=("",)
+        tmp_path, step=2, subject=INSTRUCTIONS, candidates=(), texts=texts, turns=("",)
     )
 
 
@@ -378,7 +387,7 @@ def test_a_held_out_example_fits_behind_every_instruction_or_counts_for_none(
     assert own.vote(asked).num_shown == len(fewer)
     models["stub"].room = 5
     with pytest.raises(ConfigError, match="`client-model` must have a context"):
-        own.vote(replace(asked, step=2))
+        own.vote(replace(asked, run_key="9" * 16))
 
 
 # Models of clients ------------------------------------------------------------------
@@ -452,7 +461,7 @@ def test_an_owner_limits_what_leaves_over_all_runs(tmp_path, models):
     assert len(first.demonstrations) == 2
     # Another run cannot draw more; what was sent may be sent again.
     other = replace(examples_request(""), run_key="b" * 16)
-    with pytest.raises(ConfigError, match="2 texts sent, 2 more asked for and 3 all"):
+    with pytest.raises(ConfigError, match="2 sent, 2 more asked for and 3 allowed"):
         TeacherClient(config, owner).teach(other)
     again = TeacherClient(config, owner).teach(examples_request(""))
     assert sent(again) == sent(first)
@@ -473,9 +482,9 @@ def test_a_deployed_node_withholds_counts_and_keeps_its_own_folder(tmp_path, mod
     assert reply.withheld
     assert len(reply.demonstrations) == 2
     assert (reply.num_sampled, reply.ranking) == (0, "")
-    told = own.instruct(instruction_request(""))
+    told = own.instruct(instruction_request("", step=2))
     assert (told.withheld, len(told.instruction)) == (True, 1)
-    assert own.vote(ballot_request("", step=2)).num_shown == 0
+    assert own.vote(ballot_request("")).num_shown == 0
     assert not (tmp_path / "server").exists()
     assert len(log_of(tmp_path / "state")) == 4 + 1 + 1
 
@@ -483,15 +492,15 @@ def test_a_deployed_node_withholds_counts_and_keeps_its_own_folder(tmp_path, mod
 def test_a_deployed_node_teaches_all_that_its_owner_holds(tmp_path, models):
     folder = tmp_path / "data" / "gsm8k"
     folder.mkdir(parents=True)
-    for name, count in (("train", 9), ("test", 4)):
-        rows = [
-            {"question": f"What is {name} {n}?", "answer": f"It is {n}.\n#### {n}"}
-            for n in range(count)
-        ]
-        lines = "".join(json.dumps(row) + "\n" for row in rows)
-        (folder / f"{name}.jsonl").write_text(lines)
+    rows = [
+        {"question": f"What is train {n}?", "answer": f"It is {n}.\n#### {n}"}
+        for n in range(9)
+    ]
+    # Nobody asks it for test questions, so that it needs none.
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (folder / "train.jsonl").write_text(lines)
     config = social_config(tmp_path, task="gsm8k", num_records=6, hold_out=2)
-    owner = deployed(tmp_path, **{"data-dir": str(tmp_path / "data")})
+    owner = deployed(tmp_path, **{"data-dir": str(tmp_path / "data"), "task": "gsm8k"})
     own = TeacherClient(config, owner)
     # Neither split among nodes nor cut to what the run asks for.
     assert {one.question for one in own.silo.all} == {
@@ -565,35 +574,6 @@ def test_originals_are_own_examples_and_nest(tmp_path, models):
     assert names == ["original.1", "original.2"]
     with pytest.raises(ConfigError, match=r"`num-records` .* 13 examples"):
         own.score(prompts_request(tmp_path, original_counts=(13,)))
-
-
-def test_a_deployed_node_withholds_scores_and_notes_them(tmp_path, models):
-    models["student"].write = one_label
-    own = TeacherClient(social_config(tmp_path), deployed(tmp_path))
-    reply = own.score(prompts_request("", students=(SentPrompt(student="zero-shot"),)))
-    assert (reply.withheld, reply.scores) == (True, ())
-    (path,) = (tmp_path / "state").rglob(METRICS)
-    (line,) = path.read_text().splitlines()
-    assert json.loads(line)["student"] == "zero-shot"
-    assert json.loads(line)["num_records"] == 3
-
-
-def test_a_deployed_node_keeps_its_examples_from_the_server_s_endpoint(
-    tmp_path, models
-):
-    url = "https://models.example/v1"
-    config = social_config(tmp_path, prompted_student=url, raw_to_endpoint=True)
-    asked = prompts_request("", students=(SentPrompt(student="zero-shot"),))
-    with_own = replace(asked, original_counts=(1,))
-    own = TeacherClient(config, deployed(tmp_path))
-    with pytest.raises(ConfigError, match="`prompted-student` must be a model in"):
-        own.score(with_own)
-    assert url not in models.made
-    own.score(asked)
-    private = {one.question for one in own.silo.all}
-    assert not private & asked_in(models[url].prompts)
-    TeacherClient(config, deployed(tmp_path, **{"client-model": url})).score(with_own)
-    TeacherClient(config, simulated()).score(replace(with_own, run_dir=str(tmp_path)))
 
 
 # The built-in world -----------------------------------------------------------------

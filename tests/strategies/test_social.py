@@ -7,11 +7,17 @@ import pytest
 import client_app
 import strategies.social
 from fedcot.errors import FedcotError
+from fedcot.records import QUERY_IDENTIFY
 from fedcot.resuming import check_resuming
 from fedcot.social.configured import configured_silo, configured_test
 from fedcot.social.flow import check_log
 from fedcot.social.inspection import MessageLog
-from fedcot.social.messages import QUERY_BALLOT, QUERY_EXAMPLES
+from fedcot.social.messages import (
+    EVALUATE_PROMPTS,
+    QUERY_BALLOT,
+    QUERY_EXAMPLES,
+    QUERY_INSTRUCTION,
+)
 from tests.social_models import (
     RuleModel,
     converse,
@@ -252,14 +258,18 @@ def test_more_examples_than_asked_for_are_refused(tmp_path, monkeypatch):
     config = social_config(tmp_path / "run", teaching="examples", examples_kept=2)
     put_in_place(monkeypatch, config)
 
-    def greedy(message, context):
+    def talkative(message, context):
+        reply = client_app.app(message, context)
         if message.metadata.message_type == QUERY_EXAMPLES:
-            message.content["config"]["keep"] = 3
-            message.content["config"]["samples-per-prompt"] = 3
-        return client_app.app(message, context)
+            told = reply.content["config"]
+            sent = len(told["demonstrations.question"])
+            for key in ("question", "answer", "reasoning"):
+                told[f"demonstrations.{key}"] = 2 * list(told[f"demonstrations.{key}"])
+            told["num-sampled"] += sent
+        return reply
 
     with pytest.raises(FedcotError, match="At most 8 examples"):
-        converse(config, app=greedy)
+        converse(config, app=talkative)
 
 
 def test_a_wrong_teacher_makes_a_wrong_student(tmp_path, monkeypatch):
@@ -277,3 +287,148 @@ def test_a_wrong_teacher_makes_a_wrong_student(tmp_path, monkeypatch):
     _, summary = converse(config)
     assert {s["mean"] for s in summary["accuracy"].values()} == {0.0}
     assert len(configured_test(config)) == 12
+
+
+def answers_with(changed, partition=1):
+    """Return a client app that puts another ballot into one client's reply."""
+
+    def app(message, context):
+        reply = client_app.app(message, context)
+        is_vote = message.metadata.message_type == QUERY_BALLOT
+        if is_vote and context.node_config["partition-id"] == partition:
+            reply.content["config"]["ballot"] = changed
+        return reply
+
+    return app
+
+
+@pytest.mark.parametrize("ballot", [[9999, 9998, 9997, 9996], [0], []], ids=str)
+def test_a_ballot_that_is_none_costs_its_client_alone(tmp_path, monkeypatch, ballot):
+    config = social_config(tmp_path / "run", teaching="examples")
+    put_in_place(monkeypatch, config)
+    _, summary = converse(config, app=answers_with(ballot))
+    assert summary["status"] == "completed"
+    assert len(summary["failures"]) == 1
+    assert summary["social"]["votes"]["voters"] == 2
+
+
+def test_instructions_are_voted_on_by_place(tmp_path, monkeypatch):
+    config = social_config(
+        tmp_path / "run", teaching="instruction", instruction_merging="vote"
+    )
+    put_in_place(monkeypatch, config)
+    _, summary = converse(config, app=answers_with([9999]))
+    assert summary["status"] == "completed"
+    assert len(summary["failures"]) == 1
+
+
+class Silent(RuleModel):
+    """Has no words for its rule."""
+
+    def _one(self, prompt, seed):
+        found = super()._one(prompt, seed)
+        if prompt.endswith("hint:"):
+            return type(found)("", -1.0, 0)
+        return found
+
+
+def test_without_instructions_their_vote_is_skipped(tmp_path, monkeypatch):
+    config = social_config(tmp_path / "run", instruction_merging="vote")
+    model = Silent(rule_of(config.task, config.seed))
+    put_in_place(monkeypatch, config, model)
+    _, summary = converse(config)
+    assert summary["status"] == "completed"
+    protocol = summary["social"]["protocol"]
+    check_log(protocol)
+    assert [step["skipped"] for step in protocol["steps"]] == [False] * 3 + [True]
+
+
+def test_a_prompt_that_is_too_long_costs_its_student_alone(tmp_path, monkeypatch):
+    class Short(RuleModel):
+        def fits(self, prompt, *, max_new_tokens):
+            return prompt.count("question:") < 5
+
+    config = social_config(tmp_path / "run", teaching="examples", aggregators="random")
+    put_in_place(monkeypatch, config, Short(rule_of(config.task, config.seed)))
+    _, summary = converse(config)
+    assert summary["status"] == "completed"
+    assert list(summary["social"]["left_out"]) == ["random.4"]
+    assert "random.1" in summary["social"]["students"]
+
+
+def test_an_instruction_may_be_a_word_of_the_protocol(tmp_path, monkeypatch):
+    """Not a quotation: the next message holds the word whoever says it."""
+    config = social_config(
+        tmp_path / "run", teaching="instruction", instruction_merging="vote"
+    )
+    put_in_place(monkeypatch, config)
+
+    def app(message, context):
+        reply = client_app.app(message, context)
+        if message.metadata.message_type == QUERY_INSTRUCTION:
+            reply.content["config"]["instruction.text"] = ["subject"]
+        return reply
+
+    _, summary = converse(config, app=app)
+    assert summary["status"] == "completed"
+
+
+def test_what_the_server_scored_stays(tmp_path, monkeypatch):
+    """On the built-in world clients score the same students on their own questions."""
+    config = social_config(tmp_path / "run")
+    put_in_place(monkeypatch, config)
+
+    def app(message, context):
+        reply = client_app.app(message, context)
+        if message.metadata.message_type == EVALUATE_PROMPTS:
+            names = list(reply.content["config"]["scores.student"])
+            reply.content["config"]["scores.student"] = ["random.1", *names[1:]]
+        return reply
+
+    _, summary = converse(config, app=app)
+    assert summary["social"]["students"]["random.1"]["accuracy"]["n"] == 12
+
+
+def test_a_resumed_conversation_leaves_out_who_was_lost(tmp_path, monkeypatch):
+    config = social_config(tmp_path / "run", teaching="examples")
+    put_in_place(monkeypatch, config)
+
+    def loses_one_and_ends(message, context):
+        kind = message.metadata.message_type
+        lost = kind == QUERY_EXAMPLES and context.node_config["partition-id"] == 1
+        if lost or kind == EVALUATE_PROMPTS:
+            raise RuntimeError
+        return client_app.app(message, context)
+
+    def ends(self, state, prompts):
+        raise FedcotError("the machine was switched off")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(strategies.social.SocialLearning, "_evaluate_clients", ends)
+        with pytest.raises(FedcotError, match="switched off"):
+            converse(config, app=loses_one_and_ends)
+    resumed = social_config(tmp_path / "run", teaching="examples", resume=True)
+    _, summary = converse(resumed)
+    assert summary["status"] == "completed"
+    assert not summary["failures"]
+    assert summary["social"]["votes"]["voters"] == 2
+    assert summary["social"]["protocol"]["lost"] == {"1": 0}
+
+
+def test_deployed_clients_are_not_asked_for_scores(tmp_path, monkeypatch):
+    config = social_config(tmp_path / "run", teaching="examples")
+    put_in_place(monkeypatch, config)
+    asked = []
+
+    def app(message, context):
+        reply = client_app.app(message, context)
+        asked.append(message.metadata.message_type)
+        if message.metadata.message_type == QUERY_IDENTIFY:
+            deployed = context.node_config["partition-id"] == 2
+            reply.content["config"]["simulated"] = not deployed
+        return reply
+
+    # One that only calls itself deployed gets no run directory, and is lost.
+    _, summary = converse(config, app=app)
+    assert EVALUATE_PROMPTS not in asked
+    assert summary["status"] == "completed"

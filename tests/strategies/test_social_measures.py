@@ -5,6 +5,7 @@ import math
 import pytest
 
 import strategies.social
+from fedcot.errors import ConfigError
 from fedcot.evaluation.permutation import paired_permutation_test
 from fedcot.seeding import derive_seed
 from fedcot.social.aggregation import Pool
@@ -40,6 +41,7 @@ def test_clients_shares_are_put_together_in_the_order_of_the_questions(tmp_path)
         config,
         {"zero-shot": [False] * 7, "random.4": generated},
         {"original.4": shares, "own/random.4": {0: score("own/random.4", "11")}},
+        clients=3,
     )
     (only,) = found
     assert (only["first"], only["second"]) == ("random.4", "original.4")
@@ -56,7 +58,10 @@ def test_clients_shares_are_put_together_in_the_order_of_the_questions(tmp_path)
 def test_a_client_that_is_missing_leaves_no_test_behind(tmp_path):
     config = social_config(tmp_path, teaching="examples", aggregators="random")
     scores = {"original.4": {0: score("original.4", "11"), 2: score("original.4", "1")}}
-    assert student_tests(config, {"random.4": [True] * 3}, scores) == []
+    assert student_tests(config, {"random.4": [True] * 3}, scores, clients=3) == []
+    # The last one's absence makes no smaller federation.
+    first = {"original.4": {0: score("original.4", "111")}}
+    assert student_tests(config, {"random.4": [True] * 3}, first, clients=2) == []
 
 
 def test_votes_are_compared_with_chance_and_instructions_with_nothing(tmp_path):
@@ -64,7 +69,7 @@ def test_votes_are_compared_with_chance_and_instructions_with_nothing(tmp_path):
     right = [True] * 12
     correct = {"random.4": right, "voting.4": right, "instruction": right}
     correct["zero-shot"] = [False] * 12
-    found = student_tests(config, correct, {})
+    found = student_tests(config, correct, {}, clients=3)
     pairs = {(one["first"], one["second"]): one for one in found}
     assert set(pairs) == {("voting.4", "random.4"), ("instruction", "zero-shot")}
     assert pairs["voting.4", "random.4"]["p_value"] == 1
@@ -194,3 +199,27 @@ def test_classes_that_a_choice_favours_are_stated(tmp_path, monkeypatch):
 def test_the_test_questions_do_not_hang_on_what_clients_hold(tmp_path):
     few, many = (social_config(tmp_path, num_records=n) for n in (24, 60))
     assert configured_test(few) == configured_test(many)
+
+
+def test_open_votes_beside_private_ones_are_said(tmp_path):
+    state = RoundState(server_round=1)
+    claims = vote_epsilon(0.5, num_candidates=9, num_teachers=3, num_votes=4)
+    both = social_config(
+        tmp_path, aggregators="voting,private-voting", vote_epsilon=0.5, test_tape=False
+    )
+    alone = social_config(
+        tmp_path, aggregators="private-voting", vote_epsilon=0.5, test_tape=False
+    )
+    for config, expected in ((both, True), (alone, False)):
+        line = social_privacy(config, state, claims)["per_arm"]["private-voting"]
+        assert any("`voting`" in one for one in line["uncharged"]) is expected
+
+
+def test_a_model_without_adapters_costs_no_run(tmp_path, monkeypatch):
+    config = social_config(tmp_path)
+
+    def fails(*given):
+        raise ConfigError("`target-modules` must ...")
+
+    monkeypatch.setattr(social_distil, "_fedavg_bytes", fails)
+    assert social_distil.fedavg_bytes(config, Results(None, config)) is None
