@@ -103,12 +103,25 @@ def _probability(counts: Mapping[str, Counter[str]], context: str, sign: str) ->
     return found
 
 
+# Readers and leaks of a trial have the same conversation, which takes the longest.
+_TOLD: Final[dict[tuple[str, int], Conversation]] = {}
+
+
+def honest(silos: Mapping[int, Any], *given: Any, **more: Any) -> Conversation:
+    """Converse, once for each canary."""
+    canary = max(silos.values(), key=len)[-1]
+    place = (canary.question, more["seed"])
+    if place not in _TOLD:
+        _TOLD[place] = converse(silos, *given, **more)
+    return _TOLD[place]
+
+
 def leaking(silos: Mapping[int, Any], *given: Any, **more: Any) -> Conversation:
-    """Converse, but let the first client that holds a canary share it as it is.
+    """Converse, but let the client that holds a canary share it as it is.
 
     A canary stands behind the examples of a silo.
     """
-    told = converse(silos, *given, **more)
+    told = honest(silos, *given, **more)
     largest = max(silos, key=lambda partition: len(silos[partition]))
     canary = silos[largest][-1]
     chosen = {name: (canary, *shown[1:]) for name, shown in told.chosen.items()}
@@ -152,7 +165,7 @@ def audited(given: argparse.Namespace, pattern: str, reader: str, leaks: bool) -
         trials=given.trials,
         seed=config.seed,
         book=TrialBook(given.folder / f"{name}.jsonl", plan_digest(decisive)),
-        talk=leaking if leaks else converse,
+        talk=leaking if leaks else honest,
         on_progress=lambda done, total: print(f"{name}: {done} of {total}", flush=True),
     )
 
