@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test test-slow check format bench results-main results-privacy results-words \
-	results-community results-social results-modes results-levels results-recorded results-hardware bench-teacher mutants \
+	results-community results-social results-memorization results-modes results-levels results-recorded results-hardware bench-teacher mutants \
 	pretrain clean
 
 help: ## show this list
@@ -59,6 +59,9 @@ results-community: install ## communities: size, diversity, granularity, coaliti
 
 results-social: install ## social learning with hidden rules -> results/social.json
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/social_runs.py $(ARGS)
+
+results-memorization: install ## canaries, honest and leaked -> results/memorization.json
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/memorization_runs.py $(ARGS)
 
 results-modes: install ## all three modes on one split -> results/modes.json
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/mode_runs.py $(ARGS)

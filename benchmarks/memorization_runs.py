@@ -195,9 +195,7 @@ def main() -> None:
     torch.set_num_threads(1)
     given.folder.mkdir(parents=True, exist_ok=True)
     points = []
-    for pattern in PATTERNS:
-        if given.only not in (None, pattern):
-            continue
+    for pattern in given.patterns.split(","):
         for reader in READERS:
             for leaks in LEAKS:
                 found = audited(given, pattern, reader, leaks)
@@ -206,13 +204,11 @@ def main() -> None:
                 told = found["students"]["random.8"]["exposure"]
                 print(json.dumps({k: row[k] for k in ("pattern", "student", "leak")}))
                 print(json.dumps(told), flush=True)
-    if given.only is not None:
-        return
     result = {
         "command": shlex.join(
             ["python", "benchmarks/memorization_runs.py", *sys.argv[1:]]
         ),
-        "settings": settings(given, PATTERNS[0]).to_run_config(),
+        "settings": _without_place(settings(given, PATTERNS[0]).to_run_config()),
         "size": given.size,
         "trials": given.trials,
         "git_commit": provenance.git_commit(),
@@ -222,6 +218,10 @@ def main() -> None:
     }
     write_comparison(result, given.output)
     print(f"Result: {given.output}")
+
+
+def _without_place(found: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in found.items() if key != "run-dir"}
 
 
 def _arguments() -> argparse.Namespace:
@@ -234,7 +234,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--output", type=Path, default=Path("results/memorization.json")
     )
-    parser.add_argument("--only", help="this pattern, and write nothing")
+    parser.add_argument(
+        "--patterns", default=",".join(PATTERNS), help="of the canaries, by commas"
+    )
     return parser.parse_args()
 
 

@@ -22,6 +22,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ from fedcot.comparison import write_comparison
 from fedcot.errors import FedcotError
 from fedcot.evaluation.copying import plain
 from fedcot.launch import read_summary
+from fedcot.report.social_messages import inspected, read_messages
+from fedcot.runs import read_config
 from fedcot.seeding import derive_seed
 from fedcot.social.aggregation import pool_candidates
 from fedcot.social.ballots import held_out_split
@@ -118,15 +121,40 @@ def trial(given: argparse.Namespace, data: TaskData) -> dict[str, Any]:
     print(f"accuracy by examples: {result['in_context_accuracy']}", flush=True)
     if given.train_only:
         return result
-    with serving(str(given.model)) as url:
-        if given.library:
+    if given.library:
+        with serving(str(given.model)) as url:
             model = EndpointModel(url, EndpointSettings(api="completions"))
             return result | in_process(model, data, given.clients, seed=given.seed)
-        run_protocol(given, url)
-    texts = shared_in_prompts(given.run_dir)
-    return result | {
-        "run": read_summary(given.run_dir).get("social", {}),
-        "copied": copied(texts, data.train),
+    if not given.gather:
+        with serving(str(given.model)) as url:
+            run_protocol(given, url)
+    return result | gathered(given.run_dir, data)
+
+
+def gathered(run_dir: Path, data: TaskData) -> dict[str, Any]:
+    """Return what a run measured, and what its inspector says of every message."""
+    told = dict(read_summary(run_dir)["social"])
+    # The address of an endpoint says nothing about the model.
+    del told["models"]
+    stated = read_config(run_dir)
+    messages = read_messages(run_dir)
+    distances = sorted(
+        one.logged.verdict.distance
+        for one in messages
+        if one.logged.left and one.logged.verdict is not None
+    )
+    return {
+        "command": "python benchmarks/sms_spam.py",
+        "git_commit": stated["git_commit"],
+        "code_hash": stated["code_hash"],
+        "versions": stated["versions"],
+        "run": told,
+        "inspected": asdict(inspected(messages)),
+        "distances": {
+            name: round(distances[int(share * (len(distances) - 1))], 4)
+            for name, share in (("lowest", 0.0), ("median", 0.5), ("highest", 1.0))
+        },
+        "copied": copied(shared_in_prompts(run_dir), data.train),
     }
 
 
@@ -298,6 +326,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--hold-out", type=int, default=200)
     parser.add_argument("--library", action="store_true", help="without Flower")
     parser.add_argument("--train-only", action="store_true")
+    parser.add_argument(
+        "--gather", action="store_true", help="run nothing, read the run of --run-dir"
+    )
     parser.add_argument("--output", type=Path, help="of the numbers, as JSON")
     parser.add_argument(
         "-c", dest="settings", action="append", default=[], help="KEY=VALUE of the run"

@@ -68,10 +68,10 @@ def measure(places: Sequence[Path], name: str) -> dict[str, Any]:
         shares = [
             sum(one.correct[student]) / len(one.correct[student]) for one in repeats
         ]
-        mean, stderr = mean_and_stderr(shares)
+        score = mean_and_stderr(shares)
         found[student] = {
-            "mean": _rounded(mean),
-            "stderr": _rounded(stderr),
+            "mean": _rounded(score.mean),
+            "stderr": _rounded(score.stderr),
             "repeats": [_rounded(share) for share in shares],
         }
     return {

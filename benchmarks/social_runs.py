@@ -135,7 +135,7 @@ def write_result(given: argparse.Namespace, seeds: Sequence[int]) -> None:
     for key in ("seed", "run-dir", "task", "client-model", "prompted-student"):
         del base[key]
     result = {
-        "command": shlex.join(["python", "benchmarks/social_runs.py", *sys.argv[1:]]),
+        "command": shlex.join(["python", "benchmarks/social_runs.py", *_asked()]),
         "settings": base,
         "teachers": TEACHERS,
         "git_commits": sorted({str(one["git_commit"]) for one in stated}),
@@ -155,6 +155,11 @@ def write_result(given: argparse.Namespace, seeds: Sequence[int]) -> None:
     drawn = social_figures.draw(result, given.output.with_suffix(".png"))
     for path in (given.output, drawn):
         print(f"Result: {path}")
+
+
+def _asked() -> list[str]:
+    """Return the arguments that decide what is run."""
+    return [word for word in sys.argv[1:] if word != "--draw"]
 
 
 def _arguments() -> argparse.Namespace:

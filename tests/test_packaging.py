@@ -18,10 +18,16 @@ from fedcot.report.communities_table import (
     levels_markdown,
 )
 from fedcot.report.hardware_table import hardware_markdown
+from fedcot.report.modes_table import modes_markdown
 from fedcot.report.privacy_tables import curve_markdown, words_markdown
 from fedcot.report.recorded_table import recorded_markdown
 from fedcot.report.results_table import results_markdown
-from fedcot.report.social_table import in_context_markdown, social_markdown
+from fedcot.report.social_table import (
+    in_context_markdown,
+    memorization_markdown,
+    sms_markdown,
+    social_markdown,
+)
 from fedcot.settings_table import markdown_table
 
 BEGIN, END = "<!-- settings: begin -->", "<!-- settings: end -->"
@@ -145,6 +151,9 @@ def test_readme_and_docs_show_the_other_tables_of_results(
     [
         ("in-context", "fedcot_weights/training-record.json", in_context_markdown),
         ("social", "results/social.json", social_markdown),
+        ("sms", "results/sms-spam.json", sms_markdown),
+        ("memorization", "results/memorization.json", memorization_markdown),
+        ("modes", "results/modes.json", modes_markdown),
     ],
 )
 def test_docs_show_what_students_learn_in_words(repository, mark, place, table):

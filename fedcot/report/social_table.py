@@ -85,8 +85,9 @@ def _note(result: Mapping[str, Any], path: Path) -> str:
         f"nobody holds, mean over {len(result['seeds'])} repeats (rules and data "
         f"drawn anew) with its standard error; {result['teachers']} teacher clients. "
         "n = 0 is the student without examples. Private originals are those of one "
-        "teacher client each and stay there: a bound for comparison. Points named "
-        "after other teachers change `client-model` only. From "
+        "teacher client each and stay there: a bound for comparison. What stands "
+        "behind a comma changes models only: a larger student, or every other teacher "
+        "client with a larger model. From "
         f"`{path.parent.name}/{path.name}`, written by `make results-social`."
     )
 
@@ -126,3 +127,101 @@ def _cell(score: Mapping[str, Any] | None) -> str:
         return ""
     error = "" if score["stderr"] is None else f" ± {100 * score['stderr']:.1f}"
     return f"{100 * score['mean']:.1f}{error}"
+
+
+def memorization_markdown(path: Path) -> str:
+    """Return how often inserted canaries come out first, honestly and where one leaks.
+
+    Parameters
+    ----------
+    path : Path
+        The JSON file that `make results-memorization` writes.
+    """
+    result = json.loads(path.read_text(encoding="utf-8"))
+    headings = (
+        *("canaries", "student", "one client hands its canary on", "rank 0"),
+        *("95 % interval", "by chance", "p", "mean rank", "median exposure, bits"),
+    )
+    lines = [
+        f"| {' | '.join(headings)} |",
+        "|---|---|---|---:|---|---:|---:|---:|---:|",
+    ]
+    for point in result["points"]:
+        for student, found in point["students"].items():
+            if student == ZERO_SHOT and point["leak"]:
+                continue
+            told = found["exposure"]
+            rate = told["rank_zero"]
+            reader = f"{point['student']}, " + (
+                "told nothing" if student == ZERO_SHOT else student
+            )
+            lines.append(
+                f"| {point['pattern']} | {reader} | "
+                f"{'yes' if point['leak'] else 'no'} | {rate['hits']} of {rate['n']} | "
+                f"{rate['low']:.3f} to {rate['high']:.3f} | "
+                f"{told['rank_zero_expected']:.1f} | "
+                f"{told['rank_zero_p_value']:.2g} | {told['mean_rank']['mean']:.0f} | "
+                f"{told['exposure_quantiles']['0.5']:.2f} |"
+            )
+    note = (
+        f"N = {result['size']}, T = {result['trials']}: chance alone gives T/N = "
+        f"{result['trials'] / result['size']:g} canaries rank 0, and a mean rank of "
+        f"{(result['size'] - 1) / 2:g}. The repeating student goes on as its prompt "
+        "did; the built-in one was trained to read rules off examples and does not "
+        "repeat what stands there, so that its likelihoods do not show the leak: ask "
+        "with a student that could. Written by `make results-memorization`, in "
+        f"`{path.parent.name}/{path.name}`."
+    )
+    return "\n".join([*lines, "", note])
+
+
+def sms_markdown(path: Path) -> str:
+    """Return what left eight clients with real messages, and what the student reached.
+
+    Parameters
+    ----------
+    path : Path
+        The JSON file that `benchmarks/sms_spam.py --output` writes.
+    """
+    result = json.loads(path.read_text(encoding="utf-8"))
+    students = result["run"]["students"]
+    counts = _counts(students)
+    lines = [
+        f"| student reads | {' | '.join(f'n = {n}' for n in counts)} |",
+        f"|---|{'---:|' * len(counts)}",
+    ]
+    for kind, label in ROWS.items():
+        cells = [
+            _cell(students.get(f"{kind}.{n}" if n else ZERO_SHOT, {}).get("accuracy"))
+            for n in counts
+        ]
+        lines.append(f"| {label} | {' | '.join(cells)} |")
+    if INSTRUCTION in students:
+        told = [_cell(students[INSTRUCTION]["accuracy"]), *[""] * (len(counts) - 1)]
+        lines.append(f"| an instruction | {' | '.join(told)} |")
+    return "\n".join([*lines, "", _left(result, path)])
+
+
+def _left(result: Mapping[str, Any], path: Path) -> str:
+    """Return what left the clients, in a sentence."""
+    generation, found = result["run"]["generation"], result["inspected"]
+    private = sum(result["messages"]["private"].values())
+    tested = sum(result["messages"]["tested"].values())
+    back = {k: v for k, v in generation["discarded"].items() if v}
+    reasons = ", ".join(f"{count} {name}" for name, count in back.items())
+    distances, copied = result["distances"], result["copied"]
+    balance = result["run"]["chosen"].get("voting", {}).get("balance") or {}
+    labels = ", ".join(f"{v} {k}" for k, v in balance.get("counts", {}).items())
+    return (
+        f"{private} private messages in eight silos, accuracy in per cent on {tested}, "
+        "one run with its standard error over questions. Of "
+        f"{generation['sampled']} written examples {generation['kept']} left; the "
+        f"others: {reasons}. All {found['sent']} messages that left a client are in "
+        "the inspector; the distance of a text to the nearest private one is "
+        f"{distances['lowest']:.2f} at least, {distances['median']:.2f} at the median. "
+        f"{found['copies']} sent texts are a private message, and of what reached a "
+        f"student {copied['verbatim'] + copied['normalised']} are one of any client; "
+        f"the longest run of private words has {copied['longest_run']}. Votes chose "
+        f"{labels or 'nothing'}. From `{path.parent.name}/{path.name}`, written by "
+        f"`{result['command']} --output {path.parent.name}/{path.name}`."
+    )
