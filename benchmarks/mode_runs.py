@@ -143,7 +143,12 @@ def write_result(given: argparse.Namespace, seeds: Sequence[int]) -> None:
     ]
     social = [read_summary(place) for place in places[SOCIAL]]
     result = {
-        "command": shlex.join(["python", "benchmarks/mode_runs.py", *sys.argv[1:]]),
+        "command": shlex.join(
+            [
+                *("python", "benchmarks/mode_runs.py"),
+                *(word for word in sys.argv[1:] if word != "--draw"),
+            ]
+        ),
         "clients": CLIENTS,
         "parts": {name: _stated_settings(given, seeds, name) for name in PARTS},
         "git_commits": sorted({str(one["git_commit"]) for one in stated}),

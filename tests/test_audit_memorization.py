@@ -226,6 +226,11 @@ def test_a_run_of_social_learning_is_replayed(
     run.write_config({"run_config": config.to_run_config()})
     run.keep_members(2)
     arguments = ("--trials", "4", "--size", "40", "--json")
+    # Deployed clients leave no folder, and keep their examples.
+    code, _, told = call(capsys, "audit", "memorization", str(run.path), *arguments)
+    assert code == 2
+    assert "simulated run" in told
+    (run.path / "nodes").mkdir()
     code, out, _ = call(capsys, "audit", "memorization", str(run.path), *arguments)
     assert code == 0
     result = json.loads(out)

@@ -34,6 +34,7 @@ PARTS = {
     "prompts",
     "privacy",
     "community",
+    "social",
     "memory",
     "time",
     "downloads",
@@ -112,6 +113,7 @@ def test_the_built_in_world_has_no_problems(capsys):
     assert found["partitions"] == [{"train": 256, "test": 100}] * 5
     assert found["chance"] is None
     assert found["community"] == {}
+    assert found["social"] == {}
     assert found["time"]["seconds"] == "unknown"
 
 
@@ -376,3 +378,16 @@ def test_an_unknown_mapping_is_refused(capsys):
     code, _, err = call(capsys, "data", "show", "gsm8")
     assert code == 2
     assert "gsm8k" in err
+
+
+def test_social_learning_is_outlined_and_its_faults_are_found(capsys):
+    path = str(ROOT / "conf" / "social-rules.toml")
+    rules = ("--config", path, "--num-supernodes", "8")
+    code, found = run_dry(capsys, *rules)
+    assert code == 0
+    assert found["social"]["silos"] == [50] * 8
+    assert found["social"]["flow"] == ["teach.examples", "vote", "teach.instruction"]
+    assert set(found["privacy"]["per_arm"]) == {"examples", "instruction", "voting"}
+    code, found = run_dry(capsys, *rules, "-c", "num-records=64")
+    assert code == 2
+    assert any("`num-records`" in problem for problem in found["problems"])

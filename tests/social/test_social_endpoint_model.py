@@ -287,7 +287,7 @@ def test_a_server_that_does_not_score_gets_no_private_text(
     with running(served) as url:
         model = asking(url)
         for _ in range(2):
-            with pytest.raises(ConfigError, match="aggregator=random") as caught:
+            with pytest.raises(ConfigError, match="aggregators=random") as caught:
                 model.score([(SECRET, SECRET)])
             assert SECRET not in str(caught.value)
     assert [body["prompt"] for _, body, _ in served.requests] == [PROBE]
