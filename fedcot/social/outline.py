@@ -113,9 +113,9 @@ def outline(config: RunConfig, num_partitions: int) -> dict[str, Any]:
     ]
     if EXAMPLES in config.teaching_names:
         lines.append(
-            f"leaves a client: at most {most} examples that its model writes, none "
-            f"nearer to a private one than {config.gate_distance:g} of its length; "
-            "no epsilon bounds that"
+            f"leaves a client: at most {most} examples that its model writes; no copy "
+            f"of a private question, and none within {config.gate_distance:g} of its "
+            "length; no epsilon bounds that"
         )
     if INSTRUCTION in config.teaching_names:
         lines.append("leaves a client: one instruction; no epsilon bounds that")
