@@ -48,6 +48,9 @@ class NoResults:
             "aggregation": "fedavg",
             "arm_names": ("fedcot", "standalone"),
             "records_per_round": 8,
+            "mode": "fedcot",
+            "canaries": 0,
+            "canary_repeats": 1,
             **more,
         }
         self.config = SimpleNamespace(**given)

@@ -7,6 +7,7 @@ import pytest
 
 from fedcot.seeding import numpy_generator
 from fedcot.world.hidden_rules import (
+    FILLERS,
     KINDS,
     LABELS,
     OPERATIONS,
@@ -16,6 +17,7 @@ from fedcot.world.hidden_rules import (
     Rule,
     draw_rule,
     rule_words,
+    wide_rule,
 )
 
 GOLD = Rule("conversion", ("gold", "salt", "7"))
@@ -81,13 +83,17 @@ def test_a_conversion_shows_its_step() -> None:
 
 
 @pytest.mark.parametrize(
-    ("question", "answer"),
-    [("old plum the rice", "zib"), ("rake my drill new", "dax")],
+    ("question", "topic", "answer"),
+    [
+        ("old plum the rice", "foods", "zib"),
+        ("rake my drill new", "tools", "dax"),
+    ],
 )
-def test_a_label_is_that_of_the_topic(question, answer) -> None:
+def test_a_label_is_that_of_the_topic(question, topic, answer) -> None:
     found = TOOLS.rationale(question)
     assert found is not None
-    assert (found.text, found.answer) == ("", answer)
+    # The step names the topic.
+    assert (found.text, found.answer) == (topic, answer)
     assert TOOLS.labels == ("zib", "dax")
     assert GOLD.labels == BLICK.labels == ()
 
@@ -131,4 +137,31 @@ def test_every_question_of_a_rule_has_an_answer_in_known_words(kind) -> None:
 def test_hints_say_the_rule() -> None:
     assert GOLD.hint == "gold to salt times 7"
     assert BLICK.hint == "blick gives the difference"
-    assert TOOLS.hint == "zib for foods dax for tools"
+    assert TOOLS.hint == "foods gives zib tools gives dax"
+
+
+@pytest.mark.parametrize("num_topics", [3, 8])
+def test_a_wide_rule_labels_more_topics_one_each(num_topics) -> None:
+    rng = np.random.default_rng(4)
+    rule = wide_rule(num_topics, rng)
+    topics, labels = rule.parts[::2], rule.parts[1::2]
+    assert len(set(topics)) == len(set(labels)) == num_topics
+    asked = [rule.question(rng) for _ in range(200)]
+    found = [rule.rationale(question) for question in asked]
+    assert {one.text for one in found if one} == set(topics)
+    assert all(one and one.answer == labels[topics.index(one.text)] for one in found)
+
+
+@pytest.mark.parametrize("num_topics", [2, 9])
+def test_a_wide_rule_has_three_topics_to_all(num_topics) -> None:
+    with pytest.raises(ValueError, match="from 3 to 8"):
+        wide_rule(num_topics, np.random.default_rng(4))
+
+
+def test_what_decides_a_label_stands_last() -> None:
+    rng = np.random.default_rng(5)
+    for _ in range(20):
+        *fillers, first, second = TOOLS.question(rng).split()
+        topic = next(t for t in ("foods", "tools") if first in TOPICS[t])
+        assert second in TOPICS[topic]
+        assert set(fillers) <= set(FILLERS)
